@@ -1,0 +1,1 @@
+//! Bencoding (BEP 3): read without copying, written in canonical order.

@@ -1,0 +1,497 @@
+//! Every limit and parameter, named, with its unit and its reason.
+
+use alloc::string::String;
+use core::fmt;
+
+use crate::time::Duration;
+
+/// How an engine behaves. Validated once, by [`Config::validate`], when the engine is made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Client name and version, shown to peers (`v` of BEP 10).
+    pub client: String,
+    /// First 8 bytes of our peer id (BEP 20).
+    pub peer_id_prefix: [u8; 8],
+    /// Private addresses count as distinct hosts, for test networks: per-address and per-prefix
+    /// limits of the DHT do not apply to them.
+    pub lab: bool,
+    /// Whether streams may be opened and accepted over TCP.
+    pub tcp: bool,
+    /// DHT (BEP 5).
+    pub dht: DhtConfig,
+    /// Each connection.
+    pub wire: WireConfig,
+    /// Each torrent.
+    pub swarm: SwarmConfig,
+    /// What all torrents share.
+    pub limits: Limits,
+}
+
+/// Parameters of the DHT.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DhtConfig {
+    /// Whether the DHT runs at all.
+    pub enabled: bool,
+    /// Announce ourselves as read-only (BEP 43): we ask, and answer nothing.
+    pub read_only: bool,
+    /// Contacts of the first four buckets; wide buckets start lookups 3 to 4 bits closer.
+    pub wide_buckets: [u16; 4],
+    /// Contacts of every other bucket: the `k` of Kademlia.
+    pub bucket_size: u16,
+    /// Replacements remembered per bucket.
+    pub replacements: u16,
+    /// Queries of one lookup in flight.
+    pub alpha: u8,
+    /// Candidates one lookup remembers.
+    pub max_candidates: u16,
+    /// Lookups at once; more are queued.
+    pub max_lookups: u16,
+    /// Lookups waiting for their turn; more are refused.
+    pub max_queued_lookups: u16,
+    /// After this long without an answer another slot is opened.
+    pub short_timeout: Duration,
+    /// After this long a query has failed.
+    pub query_timeout: Duration,
+    /// Consecutive failures after which a node without a spare is dropped.
+    pub max_failures: u8,
+    /// Time between refresh queries of one table.
+    pub refresh_interval: Duration,
+    /// Packets of one address in `budget_window` before it is ignored.
+    pub address_packets: u16,
+    /// Window of the per-address budget.
+    pub budget_window: Duration,
+    /// How long a flooding address is ignored.
+    pub flood_ban: Duration,
+    /// Addresses remembered by the per-address budget.
+    pub max_tracked_addresses: u32,
+    /// Bytes of replies per second to all; over it requests are dropped without a word.
+    pub reply_bytes_per_second: u32,
+    /// A reply is at most this many times its query until the asker showed that it receives.
+    pub amplification: u8,
+    /// Time between changes of the token secret; the previous one stays valid.
+    pub token_rotation: Duration,
+    /// Info-hashes in the peer store.
+    pub max_stored_torrents: u32,
+    /// Peers per info-hash in the peer store.
+    pub max_stored_peers: u32,
+    /// Peers in one reply, IPv4; fits an unfragmented packet.
+    pub reply_peers_v4: u16,
+    /// Peers in one reply, IPv6.
+    pub reply_peers_v6: u16,
+    /// A stored peer is forgotten this long after its announce.
+    pub peer_lifetime: Duration,
+    /// Time between announces of a torrent.
+    pub announce_interval: Duration,
+    /// New remote endpoints per second; home routers fall over near 100.
+    pub new_endpoints_per_second: u16,
+    /// Routers are asked only when fewer starting nodes than this are known.
+    pub router_threshold: u16,
+    /// Largest datagram read; longer ones are dropped.
+    pub max_datagram: u16,
+}
+
+/// Parameters of one connection.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WireConfig {
+    /// From connection to finished handshake.
+    pub handshake_timeout: Duration,
+    /// Silence after which a peer is dropped.
+    pub idle_timeout: Duration,
+    /// Silence of ours after which a keep-alive is sent.
+    pub keep_alive: Duration,
+    /// Longest frame accepted, in bytes; the largest legal message is a bitfield.
+    pub max_frame: u32,
+    /// Largest block sent or accepted, bytes.
+    pub max_block: u32,
+    /// Messages handled for one input; the rest waits for the next tick.
+    pub max_messages_per_input: u16,
+    /// Unsent bytes per connection.
+    pub send_window: u32,
+    /// Bytes a peer may be read ahead.
+    pub receive_window: u32,
+    /// Bytes of one extension handshake.
+    pub max_extension_handshake: u32,
+    /// Messages at most that wait in a connection for send window besides blocks.
+    pub max_queued_control: u32,
+}
+
+/// Parameters of one torrent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SwarmConfig {
+    /// Connected peers.
+    pub max_peers: u16,
+    /// Peers known but not connected.
+    pub max_known_peers: u32,
+    /// Time a connection attempt may take.
+    pub connect_timeout: Duration,
+    /// Connection attempts at once.
+    pub max_half_open: u16,
+    /// Reconnect after this times (failures + 1).
+    pub reconnect_delay: Duration,
+    /// Failures after which a peer is forgotten.
+    pub max_peer_failures: u8,
+    /// Seconds of download that are requested ahead.
+    pub pipeline_time: Duration,
+    /// Fewest blocks requested ahead.
+    pub min_pipeline: u16,
+    /// Most blocks requested ahead.
+    pub max_pipeline: u16,
+    /// Requests of one peer that wait to be served; more are rejected.
+    pub max_served_queue: u16,
+    /// A request unanswered for this long marks the peer snubbed.
+    pub request_timeout: Duration,
+    /// A request this long after a choke is forgiven.
+    pub choke_grace: Duration,
+    /// Pieces picked at random before rarest first.
+    pub random_first: u32,
+    /// Pieces begun and not finished, besides one per peer.
+    pub max_partial_pieces: u32,
+    /// Unchoke slots, optimistic ones included.
+    pub upload_slots: u16,
+    /// Time between rounds of the choker.
+    pub choke_interval: Duration,
+    /// Time between changes of the optimistic unchoke.
+    pub optimistic_interval: Duration,
+    /// Largest metadata accepted, bytes.
+    pub max_metadata: u32,
+    /// Metadata assemblies of different claimed sizes at once.
+    pub max_metadata_sizes: u8,
+    /// Metadata requests in flight per peer.
+    pub metadata_requests: u8,
+    /// Pause after a rejected metadata request.
+    pub metadata_pause: Duration,
+    /// Most pieces of a torrent; larger ones are refused.
+    pub max_pieces: u32,
+    /// Bad pieces in which a peer had a part before it is banned, when it was never alone.
+    pub max_bad_pieces: u8,
+    /// Pieces hashed at once when data on disk is checked.
+    pub check_parallel: u8,
+    /// Time between saves of resume data while something changes.
+    pub save_interval: Duration,
+    /// Sources a torrent may use.
+    pub dht: bool,
+}
+
+/// What all torrents of an engine share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Torrents.
+    pub max_torrents: u32,
+    /// Connections, half-open ones included.
+    pub max_connections: u32,
+    /// Inbound connections that have not finished their handshake.
+    pub max_pending_incoming: u32,
+    /// Connection attempts per second.
+    pub connects_per_second: u16,
+    /// Block bytes received and not yet committed or discarded; over it reading is parked.
+    pub disk_budget: u64,
+    /// Block bytes read from disk and not yet sent.
+    pub read_budget: u64,
+    /// Jobs in flight, besides those that answer remote requests.
+    pub max_jobs: u32,
+    /// Download rate, bytes per second; 0 is unlimited.
+    pub download_rate: u64,
+    /// Upload rate, bytes per second; 0 is unlimited.
+    pub upload_rate: u64,
+}
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            client: String::from(concat!("Trackerless ", env!("CARGO_PKG_VERSION"))),
+            peer_id_prefix: *b"-TL0010-",
+            lab: false,
+            tcp: true,
+            dht: DhtConfig::default(),
+            wire: WireConfig::default(),
+            swarm: SwarmConfig::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for DhtConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            read_only: false,
+            wide_buckets: [128, 64, 32, 16],
+            bucket_size: 8,
+            replacements: 8,
+            alpha: 5,
+            max_candidates: 100,
+            max_lookups: 32,
+            max_queued_lookups: 4096,
+            short_timeout: secs(1),
+            query_timeout: secs(8),
+            max_failures: 20,
+            refresh_interval: secs(5),
+            address_packets: 50,
+            budget_window: secs(10),
+            flood_ban: secs(300),
+            max_tracked_addresses: 4096,
+            reply_bytes_per_second: 512 * 1024,
+            amplification: 6,
+            token_rotation: secs(300),
+            max_stored_torrents: 2_000,
+            max_stored_peers: 500,
+            reply_peers_v4: 100,
+            reply_peers_v6: 25,
+            peer_lifetime: secs(45 * 60),
+            announce_interval: secs(15 * 60),
+            new_endpoints_per_second: 90,
+            router_threshold: 3,
+            max_datagram: 2048,
+        }
+    }
+}
+
+impl Default for WireConfig {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: secs(10),
+            idle_timeout: secs(120),
+            keep_alive: secs(90),
+            max_frame: 1024 * 1024,
+            max_block: 128 * 1024,
+            max_messages_per_input: 256,
+            send_window: 512 * 1024,
+            receive_window: 1024 * 1024,
+            max_extension_handshake: 64 * 1024,
+            max_queued_control: 256 * 1024,
+        }
+    }
+}
+
+impl Default for SwarmConfig {
+    fn default() -> Self {
+        Self {
+            max_peers: 200,
+            max_known_peers: 2_000,
+            connect_timeout: secs(15),
+            max_half_open: 20,
+            reconnect_delay: secs(60),
+            max_peer_failures: 5,
+            pipeline_time: secs(3),
+            min_pipeline: 2,
+            max_pipeline: 500,
+            max_served_queue: 2_000,
+            request_timeout: secs(60),
+            choke_grace: secs(2),
+            random_first: 4,
+            max_partial_pieces: 64,
+            upload_slots: 8,
+            choke_interval: secs(10),
+            optimistic_interval: secs(30),
+            max_metadata: 30 * 1024 * 1024,
+            max_metadata_sizes: 4,
+            metadata_requests: 2,
+            metadata_pause: secs(60),
+            max_pieces: 4_000_000,
+            max_bad_pieces: 3,
+            check_parallel: 4,
+            save_interval: secs(10),
+            dht: true,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_torrents: 10_000,
+            max_connections: 2_000,
+            max_pending_incoming: 100,
+            connects_per_second: 30,
+            disk_budget: 64 * 1024 * 1024,
+            read_budget: 32 * 1024 * 1024,
+            max_jobs: 4_096,
+            download_rate: 0,
+            upload_rate: 0,
+        }
+    }
+}
+
+/// A parameter is out of its range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The field, as a path.
+    pub field: &'static str,
+    /// What was expected.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: expected {}", self.field, self.expected)
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+impl Config {
+    /// Checks every field against its range.
+    ///
+    /// # Errors
+    /// The first field that is out of range, with what was expected.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let check = |ok: bool, field, expected| {
+            if ok {
+                Ok(())
+            } else {
+                Err(ConfigError { field, expected })
+            }
+        };
+        let (dht, wire, swarm, limits) = (&self.dht, &self.wire, &self.swarm, &self.limits);
+        check(self.client.len() <= 64, "client", "at most 64 bytes")?;
+        check(self.peer_id_prefix.is_ascii(), "peer_id_prefix", "ASCII")?;
+        check(
+            (1..=128).contains(&dht.bucket_size),
+            "dht.bucket_size",
+            "1 to 128",
+        )?;
+        let wide = dht
+            .wide_buckets
+            .iter()
+            .all(|n| (dht.bucket_size..=1024).contains(n));
+        check(wide, "dht.wide_buckets", "bucket_size to 1024 each")?;
+        check((1..=32).contains(&dht.alpha), "dht.alpha", "1 to 32")?;
+        let candidates = dht.max_candidates >= dht.bucket_size && dht.max_candidates <= 1_000;
+        check(candidates, "dht.max_candidates", "bucket_size to 1000")?;
+        check(dht.max_lookups >= 1, "dht.max_lookups", "at least 1")?;
+        let timeouts = dht.short_timeout >= Duration::from_millis(1)
+            && dht.short_timeout <= dht.query_timeout
+            && dht.query_timeout <= secs(120);
+        check(timeouts, "dht.query_timeout", "short_timeout to 120 s")?;
+        check(
+            dht.refresh_interval >= Duration::from_millis(100),
+            "dht.refresh_interval",
+            "at least 100 ms",
+        )?;
+        check(
+            dht.token_rotation >= secs(1),
+            "dht.token_rotation",
+            "at least 1 s",
+        )?;
+        check(
+            dht.announce_interval >= secs(60),
+            "dht.announce_interval",
+            "at least 60 s",
+        )?;
+        check(dht.amplification >= 1, "dht.amplification", "at least 1")?;
+        check(
+            dht.reply_peers_v4 <= 180,
+            "dht.reply_peers_v4",
+            "at most 180: one packet",
+        )?;
+        check(
+            dht.reply_peers_v6 <= 60,
+            "dht.reply_peers_v6",
+            "at most 60: one packet",
+        )?;
+        check(dht.max_datagram >= 512, "dht.max_datagram", "at least 512")?;
+        check(wire.max_block >= 16_384, "wire.max_block", "at least 16384")?;
+        check(
+            wire.max_frame >= wire.max_block + 9,
+            "wire.max_frame",
+            "at least max_block + 9",
+        )?;
+        check(
+            wire.max_frame <= 1 << 24,
+            "wire.max_frame",
+            "at most 16 MiB",
+        )?;
+        check(
+            wire.max_messages_per_input >= 1,
+            "wire.max_messages_per_input",
+            "at least 1",
+        )?;
+        check(
+            wire.send_window >= wire.max_block,
+            "wire.send_window",
+            "at least max_block",
+        )?;
+        check(
+            wire.receive_window >= 32_768,
+            "wire.receive_window",
+            "at least 32768",
+        )?;
+        check(
+            wire.keep_alive < wire.idle_timeout,
+            "wire.keep_alive",
+            "less than idle_timeout",
+        )?;
+        check(swarm.max_peers >= 1, "swarm.max_peers", "at least 1")?;
+        check(
+            swarm.max_half_open >= 1,
+            "swarm.max_half_open",
+            "at least 1",
+        )?;
+        check(swarm.min_pipeline >= 1, "swarm.min_pipeline", "at least 1")?;
+        let pipeline = swarm.min_pipeline <= swarm.max_pipeline;
+        check(pipeline, "swarm.max_pipeline", "at least min_pipeline")?;
+        check(swarm.upload_slots >= 1, "swarm.upload_slots", "at least 1")?;
+        check(
+            swarm.choke_interval >= secs(1),
+            "swarm.choke_interval",
+            "at least 1 s",
+        )?;
+        check(swarm.max_metadata >= 1, "swarm.max_metadata", "at least 1")?;
+        check(
+            swarm.max_metadata_sizes >= 1,
+            "swarm.max_metadata_sizes",
+            "at least 1",
+        )?;
+        check(
+            swarm.check_parallel >= 1,
+            "swarm.check_parallel",
+            "at least 1",
+        )?;
+        check(
+            swarm.save_interval >= secs(1),
+            "swarm.save_interval",
+            "at least 1 s",
+        )?;
+        check(
+            limits.max_connections >= 1,
+            "limits.max_connections",
+            "at least 1",
+        )?;
+        check(
+            limits.connects_per_second >= 1,
+            "limits.connects_per_second",
+            "at least 1",
+        )?;
+        check(
+            limits.disk_budget >= 1 << 20,
+            "limits.disk_budget",
+            "at least 1 MiB",
+        )?;
+        check(
+            limits.read_budget >= 1 << 18,
+            "limits.read_budget",
+            "at least 256 KiB",
+        )?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_a_wrong_field_is_named() {
+        assert_eq!(Config::default().validate(), Ok(()));
+        let mut config = Config::default();
+        config.dht.alpha = 0;
+        assert_eq!(config.validate().unwrap_err().field, "dht.alpha");
+        let mut config = Config::default();
+        config.wire.send_window = 1;
+        assert_eq!(config.validate().unwrap_err().field, "wire.send_window");
+    }
+}

@@ -1,0 +1,80 @@
+//! The Mainline DHT (BEP 5, 32, 42, 43).
+
+use core::net::SocketAddr;
+
+use crate::event::{Found, LookupSummary};
+use crate::id::Id20;
+use crate::io::SocketId;
+
+/// Names a lookup, chosen by whoever starts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LookupId(pub u64);
+
+/// What the DHT is told.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Input<'a> {
+    /// Time passed.
+    Tick,
+    /// A socket of the address family of `local` can be used.
+    SocketUp(SocketId, SocketAddr),
+    /// The socket is gone.
+    SocketDown(SocketId),
+    /// A datagram that begins like a bencoded dictionary.
+    Datagram {
+        /// Where it arrived.
+        socket: SocketId,
+        /// Who sent it.
+        from: SocketAddr,
+        /// What it says.
+        payload: &'a [u8],
+    },
+    /// A datagram could not be sent there.
+    SendFailed(SocketAddr),
+    /// A node heard of by other means (PORT, `nodes` key, embedder): pinged, enters if it answers.
+    AddNode(SocketAddr),
+    /// Look our own id up through these contacts, which never enter the table as routers.
+    Bootstrap(&'a [SocketAddr]),
+    /// Load a table saved by [`Dht::save`].
+    Load(&'a [u8]),
+    /// Start a lookup.
+    Start(LookupId, Lookup),
+    /// Stop a lookup; nothing more is told of it.
+    Stop(LookupId),
+}
+
+/// A lookup to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookup {
+    /// One ping.
+    Ping(SocketAddr),
+    /// The nodes closest to an id.
+    FindNode(Id20),
+    /// The peers of an info-hash.
+    GetPeers(Id20),
+    /// The peers of an info-hash; then announces us to the closest nodes. With `None` the port is
+    /// the one the datagram shows (`implied_port`).
+    Announce(Id20, Option<u16>),
+}
+
+/// What the DHT tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Part of a lookup's result.
+    Found(LookupId, Found),
+    /// A lookup is over.
+    Done(LookupId, LookupSummary),
+    /// A lookup was refused: too many wait, or there is no socket.
+    Refused(LookupId),
+    /// Saved data was not a table: why.
+    BadState(&'static str),
+    /// Good nodes per family, and whether the bootstrap is over.
+    Status {
+        /// IPv4.
+        nodes_v4: u32,
+        /// IPv6.
+        nodes_v6: u32,
+        /// The first lookup of our own id is over.
+        bootstrapped: bool,
+    },
+}

@@ -1,0 +1,271 @@
+//! What the engine tells its embedder.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use crate::id::Id20;
+use crate::io::{ConnId, JobError, Tag, TorrentId};
+use crate::metainfo::Info;
+use crate::time::Duration;
+
+/// Something the embedder may want to know.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A command was carried out, or refused.
+    CommandDone {
+        /// The command's tag.
+        tag: Tag,
+        /// What came of it.
+        result: Result<Done, Box<CommandError>>,
+    },
+    /// The metadata of a torrent is known: read from a file, or fetched from peers and verified.
+    Metadata {
+        /// The torrent.
+        torrent: TorrentId,
+        /// What it says.
+        info: Arc<Info>,
+    },
+    /// A peer became known, for the first time.
+    PeerFound {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Its endpoint.
+        addr: SocketAddr,
+        /// Who told.
+        source: PeerSource,
+    },
+    /// A peer finished its handshake.
+    PeerConnected(Box<PeerConnected>),
+    /// A peer is gone.
+    PeerClosed {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Its endpoint.
+        addr: SocketAddr,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// How one source of peers stands.
+    Source {
+        /// The torrent.
+        torrent: TorrentId,
+        /// The source.
+        source: PeerSource,
+        /// Its state.
+        status: SourceStatus,
+        /// Peers it told of so far.
+        peers: u32,
+        /// Time until it is asked again.
+        next_update: Option<Duration>,
+    },
+    /// The check of what was on disk is over.
+    Checked {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Pieces that are right.
+        ok: u32,
+        /// Pieces that are present but wrong.
+        bad: u32,
+    },
+    /// A piece was verified and is in its files.
+    PieceDone {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Piece index.
+        piece: u32,
+    },
+    /// A piece had the wrong hash.
+    PieceFailed {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Piece index.
+        piece: u32,
+        /// Who sent blocks of it.
+        blame: Vec<SocketAddr>,
+    },
+    /// Every wanted piece is verified and in its files.
+    Complete {
+        /// The torrent.
+        torrent: TorrentId,
+    },
+    /// Storage of a torrent failed; it is stopped.
+    StorageFailed {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Piece index, where one is concerned.
+        piece: Option<u32>,
+        /// Why.
+        error: JobError,
+    },
+    /// Part of a DHT lookup's result, as it comes.
+    LookupFound {
+        /// The command that asked.
+        tag: Tag,
+        /// What was found.
+        found: Found,
+    },
+    /// A DHT lookup is over.
+    LookupDone {
+        /// The command that asked.
+        tag: Tag,
+        /// Figures of it.
+        summary: LookupSummary,
+    },
+    /// The DHT's table changed size notably, or its bootstrap is over.
+    DhtStatus {
+        /// Good nodes, IPv4.
+        nodes_v4: u32,
+        /// Good nodes, IPv6.
+        nodes_v6: u32,
+        /// Whether the first lookup of our own id is over.
+        bootstrapped: bool,
+    },
+}
+
+/// What a command returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// Nothing more to say.
+    Ok,
+    /// A torrent was added.
+    Torrent(TorrentId),
+}
+
+/// Why a command was refused; the text is for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// The magnet link or torrent is wrong: what, where, and what was expected.
+    BadSource(String),
+    /// That torrent is already here.
+    Duplicate(TorrentId),
+    /// No such torrent.
+    UnknownTorrent,
+    /// A limit of the configuration is reached: its name.
+    Limit(&'static str),
+    /// The DHT is off, or has no socket.
+    NoDht,
+    /// Saved data is not what it should be.
+    BadState(&'static str),
+    /// A bootstrap or lookup found nobody who answers.
+    NoAnswer,
+}
+
+/// Who told us of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum PeerSource {
+    /// The embedder, or the magnet link.
+    Manual,
+    /// A tracker.
+    Tracker,
+    /// Local service discovery.
+    Lsd,
+    /// The DHT.
+    Dht,
+    /// Another peer.
+    Pex,
+    /// It connected to us.
+    Incoming,
+    /// Resume data.
+    Resume,
+}
+
+/// State of a source of peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceStatus {
+    /// Off by configuration, or because the torrent is private.
+    Disabled,
+    /// Being asked.
+    Working,
+    /// Asked, and waiting for the next time.
+    Idle,
+    /// The last attempt failed.
+    Failed,
+}
+
+/// A peer finished its handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerConnected {
+    /// The torrent.
+    pub torrent: TorrentId,
+    /// The connection.
+    pub conn: ConnId,
+    /// Its endpoint.
+    pub addr: SocketAddr,
+    /// Whether it connected to us.
+    pub incoming: bool,
+    /// Over what.
+    pub transport: Transport,
+    /// Whether the stream is encrypted.
+    pub encrypted: bool,
+    /// Its client, read from the peer id.
+    pub client: String,
+}
+
+/// What carries a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// uTP (BEP 29).
+    Utp,
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The host reported it.
+    Io(crate::io::IoReason),
+    /// The handshake was not finished in time.
+    HandshakeTimeout,
+    /// Nothing was heard for too long.
+    Idle,
+    /// Not a BitTorrent handshake, or of a torrent we do not have.
+    BadHandshake,
+    /// It is ourselves.
+    SelfConnection,
+    /// The same peer is connected already.
+    Duplicate,
+    /// A rule of the protocol was broken: which.
+    Protocol(&'static str),
+    /// It sent bad data.
+    Banned,
+    /// Neither side has anything the other needs.
+    Useless,
+    /// A limit of ours: its name.
+    Limit(&'static str),
+    /// The torrent was removed or the engine shut down.
+    Shutdown,
+}
+
+/// Part of a lookup's result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// A node that answered, among the closest.
+    Node(Id20, SocketAddr),
+    /// A peer of the info-hash.
+    Peer(SocketAddr),
+}
+
+/// Figures of a finished lookup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LookupSummary {
+    /// What was looked up; our own id for a ping.
+    pub target: Id20,
+    /// From the first query to the end.
+    pub elapsed: Duration,
+    /// Longest chain of referrals that led to one of the closest nodes.
+    pub hops: u16,
+    /// Queries sent.
+    pub queries: u16,
+    /// Nodes that answered.
+    pub replies: u16,
+    /// Peers or nodes found, or stores accepted for an announce.
+    pub results: u32,
+}

@@ -1,0 +1,202 @@
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{ConnId, JobId, JobResult, SocketId, Tag, Ticket, TorrentId};
+use crate::id::Id20;
+
+/// Everything that can ever change the engine.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// Time passed. Harmless when early.
+    Tick,
+    /// A datagram socket is ready; `local` is its bound address, port included. TCP listens on
+    /// the same port.
+    SocketUp {
+        /// The socket's name.
+        socket: SocketId,
+        /// Its bound address.
+        local: SocketAddr,
+    },
+    /// A datagram socket is gone.
+    SocketDown {
+        /// The socket's name.
+        socket: SocketId,
+        /// Why.
+        reason: IoReason,
+    },
+    /// The host's wall clock, for dates only: seconds since 1970.
+    WallClock {
+        /// Unix seconds.
+        unix: u64,
+    },
+    /// A datagram arrived.
+    Datagram {
+        /// Where it arrived.
+        socket: SocketId,
+        /// Who sent it.
+        from: SocketAddr,
+        /// What it says.
+        payload: &'a [u8],
+    },
+    /// A datagram could not be sent.
+    SendFailed {
+        /// Where it was to leave.
+        socket: SocketId,
+        /// For whom it was.
+        to: SocketAddr,
+        /// Why.
+        reason: IoReason,
+    },
+    /// Somebody connected; answered by `Accept` or `Refuse`.
+    Incoming {
+        /// Names the waiting connection.
+        ticket: Ticket,
+        /// The remote endpoint.
+        from: SocketAddr,
+    },
+    /// A connection asked for by `Connect` stands.
+    Connected {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Bytes of a stream, in order, at most the credit given.
+    Received {
+        /// The connection.
+        conn: ConnId,
+        /// The bytes; the engine keeps slices of them and never copies block data.
+        data: BytesMut,
+    },
+    /// Bytes handed over by `Send` have left for the kernel.
+    Sent {
+        /// The connection.
+        conn: ConnId,
+        /// How many since the last `Sent`.
+        bytes: u32,
+    },
+    /// The stream ended, or could not be opened. Not reported for streams the engine closed.
+    Closed {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        reason: IoReason,
+    },
+    /// A job is done.
+    JobDone {
+        /// Which one.
+        job: JobId,
+        /// With what result.
+        result: JobResult,
+    },
+    /// What the embedder asks for.
+    Command {
+        /// Carried by the events that answer.
+        tag: Tag,
+        /// The request.
+        command: Box<Command>,
+    },
+}
+
+/// Why a socket, stream or datagram failed, as far as the engine cares.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum IoReason {
+    /// The remote closed in order.
+    Eof,
+    /// The remote reset the stream.
+    Reset,
+    /// Nobody listens there.
+    Refused,
+    /// No route, or the network is down.
+    Unreachable,
+    /// No answer in time.
+    TimedOut,
+    /// The host is out of buffers, descriptors or memory for a while.
+    NoBuffers,
+    /// The address cannot be used or is taken.
+    AddressUnavailable,
+    /// The host closed it on purpose.
+    Local,
+    /// Anything else.
+    Other,
+}
+
+/// Where a torrent comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// A magnet link, or a bare info-hash (hex or base32) (BEP 9, 53).
+    Magnet(String),
+    /// The bytes of a `.torrent` file (BEP 3, 52).
+    Torrent(Bytes),
+}
+
+/// A torrent to add.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AddTorrent {
+    /// Where it comes from.
+    pub source: Source,
+    /// Resume data saved earlier ([`crate::resume`]); wrong data is ignored and all is checked.
+    pub resume: Option<Bytes>,
+    /// Peers known beforehand.
+    pub peers: Vec<SocketAddr>,
+    /// Indices of the wanted files; empty means all.
+    pub select: Vec<u32>,
+    /// Pieces in order instead of rarest first.
+    pub sequential: bool,
+    /// Stop once the metadata is there.
+    pub metadata_only: bool,
+    /// Hash everything on disk, whatever the resume data says.
+    pub check: bool,
+}
+
+impl AddTorrent {
+    /// Everything at its default for `source`.
+    #[must_use]
+    pub fn new(source: Source) -> Self {
+        Self {
+            source,
+            resume: None,
+            peers: Vec::new(),
+            select: Vec::new(),
+            sequential: false,
+            metadata_only: false,
+            check: false,
+        }
+    }
+}
+
+/// What the embedder can ask for. Each is answered by [`crate::event::Event::CommandDone`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Command {
+    /// Adds and starts a torrent; answered with its id.
+    AddTorrent(AddTorrent),
+    /// Stops a torrent, says goodbye to its peers and forgets it; its files stay.
+    RemoveTorrent(TorrentId),
+    /// Tells of a peer.
+    AddPeer(TorrentId, SocketAddr),
+    /// Tells of a DHT node: it is pinged and, if it answers, enters the table.
+    AddDhtNode(SocketAddr),
+    /// Looks up our own id through these contacts and fills the table; answered when done.
+    DhtBootstrap(Vec<SocketAddr>),
+    /// Names hosts the host must resolve; the addresses are used as by `DhtBootstrap`.
+    DhtBootstrapNames(Vec<(String, u16)>),
+    /// Loads a table saved by an earlier run; wrong data is refused.
+    DhtLoad(Bytes),
+    /// Pings one node; the answer is a `Lookup` event.
+    DhtPing(SocketAddr),
+    /// Finds the nodes closest to an id; results stream as events.
+    DhtFindNode(Id20),
+    /// Finds the peers of an info-hash; results stream as events.
+    DhtGetPeers(Id20),
+    /// Announces ourselves as a peer on `port` (BEP 5); with `None` the port the datagram shows.
+    DhtAnnounce(Id20, Option<u16>),
+    /// Emits a `SaveState` job for the table and for the resume data of every torrent.
+    Save,
+    /// Stops everything: torrents, announces, connections; answered when nothing is left to wait
+    /// for.
+    Shutdown,
+}

@@ -1,0 +1,11 @@
+//! What goes into the engine and what comes out of it.
+
+mod ids;
+mod input;
+mod outbox;
+mod work;
+
+pub use ids::{ConnId, JobId, SocketId, Tag, Ticket, TorrentId};
+pub use input::{AddTorrent, Command, Input, IoReason, Source};
+pub use outbox::{Drain, Outbox, Output};
+pub use work::{Digest, HashKind, JobError, JobResult, Opened, StateKind, Work};

@@ -1,0 +1,170 @@
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use bytes::Bytes;
+
+use super::TorrentId;
+use crate::metainfo::Info;
+
+/// A job for the host: everything that may wait or burn cycles.
+///
+/// Jobs of one torrent are begun in the order they were asked for: a `Read` or `Hash` sees every
+/// `Write` before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work<'o> {
+    /// Prepares storage for a torrent; answered by `Opened`. Creates nothing that a later write
+    /// does not need, except empty files, folders and links, which it makes at once.
+    Open {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Files, pieces, hashes.
+        info: Arc<Info>,
+    },
+    /// Reads `length` bytes at `begin` of `piece`; answered by `Read`.
+    Read {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Piece index.
+        piece: u32,
+        /// First byte within the piece.
+        begin: u32,
+        /// Bytes, at most 128 KiB.
+        length: u32,
+    },
+    /// Keeps `data` at `begin` of `piece`, in memory until the piece is committed or the budget
+    /// forces a spill; answered by `Written`.
+    Write {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Piece index.
+        piece: u32,
+        /// First byte within the piece.
+        begin: u32,
+        /// The bytes.
+        data: Bytes,
+    },
+    /// Hashes a whole piece, from memory where it is kept, else from disk; answered by `Hashed`.
+    Hash {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Piece index.
+        piece: u32,
+        /// Which hash.
+        kind: HashKind,
+    },
+    /// The piece is right: brings it to the files; answered by `Committed` once the kernel has it.
+    Commit {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Piece index.
+        piece: u32,
+    },
+    /// The piece is wrong: drops what is kept of it in memory. Answered by `Discarded`.
+    Discard {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Piece index.
+        piece: u32,
+    },
+    /// Closes the files of a torrent; answered by `ClosedStorage`.
+    CloseStorage {
+        /// The torrent.
+        torrent: TorrentId,
+    },
+    /// Finds the addresses of a host name; answered by `Resolved`.
+    Resolve {
+        /// The name.
+        host: &'o str,
+        /// The port, for context only.
+        port: u16,
+    },
+    /// Saves state under a name of the host's choosing; answered by `Saved`.
+    SaveState {
+        /// What it is.
+        kind: StateKind,
+        /// The bytes to give back at the next start.
+        data: &'o [u8],
+    },
+}
+
+/// What a `SaveState` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum StateKind {
+    /// The DHT's routing tables and ids.
+    DhtTable,
+    /// Resume data of the torrent whose wire info-hash this is.
+    Resume(crate::id::Id20),
+}
+
+/// Which hash a piece is checked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HashKind {
+    /// SHA-1 over the piece (BEP 3).
+    Sha1,
+    /// The SHA-256 merkle root over the piece's 16 KiB blocks (BEP 52).
+    Merkle,
+}
+
+/// A piece's hash as computed by the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Digest {
+    /// SHA-1.
+    Sha1([u8; 20]),
+    /// Merkle root of SHA-256.
+    Merkle([u8; 32]),
+}
+
+/// What storage found when it was opened.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Opened {
+    /// Bit set of pieces of which at least one byte may be on disk, most significant bit first
+    /// as in a bitfield message. Pieces not in it need not be hashed.
+    pub present: Vec<u8>,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobResult {
+    /// Storage is ready.
+    Opened(alloc::boxed::Box<Opened>),
+    /// The bytes asked for, all of them.
+    Read(Bytes),
+    /// The bytes are kept.
+    Written,
+    /// The hash of the piece.
+    Hashed(Digest),
+    /// The piece is in its files.
+    Committed,
+    /// What was kept of the piece is dropped.
+    Discarded,
+    /// The files are closed.
+    ClosedStorage,
+    /// Addresses of the name; empty when it has none.
+    Resolved(Vec<IpAddr>),
+    /// The state is saved.
+    Saved,
+    /// It could not be done.
+    Failed(JobError),
+}
+
+/// Why a job failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JobError {
+    /// The bytes are not (all) there.
+    Missing,
+    /// The device is full, or a quota.
+    NoSpace,
+    /// Not allowed.
+    Permission,
+    /// The device reported an error.
+    Io,
+    /// The name does not resolve.
+    NotFound,
+    /// It was cancelled.
+    Cancelled,
+    /// The host cannot do this kind of job.
+    Unsupported,
+}

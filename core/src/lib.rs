@@ -1,0 +1,34 @@
+//! A sans-IO BitTorrent engine for trackerless torrents.
+//!
+//! The whole protocol is a pure function of *(state, time, input)*: no sockets, clocks, threads,
+//! files or ambient randomness.
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod bencode;
+pub mod compact;
+pub mod config;
+pub mod deadline;
+pub mod dht;
+pub mod engine;
+pub mod event;
+pub mod id;
+pub mod io;
+pub mod metadata;
+pub mod metainfo;
+pub mod rng;
+pub mod slab;
+pub mod swarm;
+pub mod time;
+pub mod wire;
+
+pub use config::Config;
+pub use engine::Engine;
+pub use event::Event;
+pub use io::{Input, Outbox, Output};
+pub use time::Instant;

@@ -1,0 +1,1 @@
+//! What both Trackerless drivers share: storage, command line, display, state.

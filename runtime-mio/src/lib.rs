@@ -1,0 +1,1 @@
+//! Trackerless on mio: library and command.

@@ -1,0 +1,1 @@
+//! Trackerless on tokio: library and command.

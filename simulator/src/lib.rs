@@ -1,0 +1,1 @@
+//! Whole swarms of production Trackerless engines in one process, from one seed.
