@@ -1,154 +1,98 @@
 //! One torrent: its peers, pieces and policies.
 
+mod io;
+
 use alloc::sync::Arc;
-use core::net::SocketAddr;
+use alloc::vec::Vec;
 
-use bytes::Bytes;
+pub use io::{Event, Grant, Input, Job, JobToken};
 
-use crate::event::{self, CloseReason, PeerSource};
-use crate::id::PeerId;
-use crate::io::{ConnId, JobResult, StateKind};
+use crate::config::Config;
+use crate::engine::{TorrentState, TorrentStats};
+use crate::id::InfoHashes;
+use crate::io::TorrentId;
 use crate::metainfo::Info;
-use crate::wire::{BlockRef, Message};
+use crate::time::Instant;
 
-/// What a swarm is told.
+/// How one torrent is to be handled.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Indices of the wanted files; empty means all.
+    pub select: Vec<u32>,
+    /// Pieces in order instead of rarest first.
+    pub sequential: bool,
+    /// Stop once the metadata is there.
+    pub metadata_only: bool,
+    /// Hash everything on disk, whatever the resume data says.
+    pub check: bool,
+}
+
+/// One torrent.
 #[derive(Debug)]
-pub enum Input<'a> {
-    /// Time passed.
-    Tick,
-    /// Peers became known.
-    PeersFound(PeerSource, &'a [SocketAddr]),
-    /// A connection finished its handshake for this torrent.
-    Joined {
-        /// The connection.
-        conn: ConnId,
-        /// Its endpoint.
-        addr: SocketAddr,
-        /// It connected to us.
-        incoming: bool,
-        /// Who it says it is.
-        peer_id: PeerId,
-        /// Fast extension (BEP 6).
-        fast: bool,
-        /// Extension protocol (BEP 10).
-        extended: bool,
-        /// It has a DHT node, and we do: PORT is sent.
-        dht: bool,
-    },
-    /// A message of a joined connection.
-    Message(ConnId, Message),
-    /// Part of a block from a joined connection.
-    BlockPart {
-        /// The connection.
-        conn: ConnId,
-        /// The block the frame announced.
-        block: BlockRef,
-        /// First byte of this part within the block.
-        offset: u32,
-        /// The bytes.
-        data: Bytes,
-    },
-    /// Unsent bytes of a connection fell below half its window.
-    Writable(ConnId),
-    /// A connection asked for by `Connect` stands or failed before `Joined`, or a joined one ended.
-    Gone {
-        /// The connection, when it had joined.
-        conn: Option<ConnId>,
-        /// The endpoint.
-        addr: SocketAddr,
-        /// Why.
-        reason: CloseReason,
-    },
-    /// A job is done.
-    JobDone(JobToken, JobResult),
-    /// Allowances from the engine; each replaces the one before.
-    Grant(Grant),
-    /// The ports others can reach us at.
-    Listening {
-        /// TCP and UDP port.
-        port: u16,
-    },
-    /// Save resume data if it changed.
-    Save,
-    /// Say goodbye, close, save, close storage; `Stopped` follows.
-    Stop,
+pub struct Swarm {
+    hashes: InfoHashes,
+    info: Option<Arc<Info>>,
 }
 
-/// What a swarm may use of what all share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Grant {
-    /// Connections it may hold, half-open ones included.
-    pub connections: u32,
-    /// Connection attempts it may begin from now on, in total since the swarm was made.
-    pub connects_total: u64,
-    /// Block bytes it may ask to be read from disk and have unsent at once.
-    pub read_bytes: u64,
-    /// Payload bytes it may send from now on, in total since the swarm was made (`u64::MAX`:
-    /// no limit).
-    pub upload_total: u64,
-}
+impl Swarm {
+    /// Starts a torrent: with its metadata (`info`) storage is opened, without it the metadata
+    /// is fetched from peers first. `number` and `seed` name its random streams.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a different thing, all are needed"
+    )]
+    #[must_use]
+    pub fn new(
+        config: Arc<Config>,
+        torrent: TorrentId,
+        number: u64,
+        seed: &[u8; 32],
+        hashes: InfoHashes,
+        info: Option<Arc<Info>>,
+        options: Options,
+        now: Instant,
+        events: &mut Vec<Event>,
+    ) -> Self {
+        let _ = (config, torrent, number, seed, options, now, events);
+        Self { hashes, info }
+    }
 
-/// Names a job within its swarm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JobToken(pub u64);
+    /// Takes one input and appends what follows from it to `events`.
+    pub fn handle(&mut self, now: Instant, input: Input<'_>, events: &mut Vec<Event>) {
+        let _ = (now, input, events);
+    }
 
-/// A job a swarm wants done; the engine adds the torrent's id and numbers it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Job {
-    /// See [`crate::io::Work::Open`].
-    Open(Arc<Info>),
-    /// See [`crate::io::Work::Read`].
-    Read(BlockRef),
-    /// See [`crate::io::Work::Write`].
-    Write {
-        /// Piece index.
-        piece: u32,
-        /// First byte within the piece.
-        begin: u32,
-        /// The bytes.
-        data: Bytes,
-    },
-    /// See [`crate::io::Work::Hash`].
-    Hash {
-        /// Piece index.
-        piece: u32,
-    },
-    /// See [`crate::io::Work::Commit`].
-    Commit {
-        /// Piece index.
-        piece: u32,
-    },
-    /// See [`crate::io::Work::Discard`].
-    Discard {
-        /// Piece index.
-        piece: u32,
-    },
-    /// See [`crate::io::Work::SaveState`].
-    Save(StateKind, Bytes),
-    /// See [`crate::io::Work::CloseStorage`].
-    Close,
-}
+    /// When the next `Tick` is due at the latest. O(1).
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        None
+    }
 
-/// What a swarm tells and asks.
-#[derive(Debug)]
-pub enum Event {
-    /// Send a message.
-    Send(ConnId, Message),
-    /// Open a connection; answered by `Joined` or `Gone`.
-    Connect(SocketAddr),
-    /// Close a joined connection; not answered.
-    Disconnect(ConnId, CloseReason),
-    /// Do a job; answered by `JobDone`.
-    Job(JobToken, Job),
-    /// Block bytes taken in (positive) or given up (negative) since the last one, for the
-    /// engine's disk budget: received and neither committed nor discarded.
-    DiskBytes(i64),
-    /// More or fewer peers are wanted; the engine asks its sources more or less often.
-    WantPeers(bool),
-    /// A DHT node's endpoint, from a PORT message.
-    DhtNode(SocketAddr),
-    /// For the embedder; the torrent's id is already in it.
-    Public(event::Event),
-    /// Everything is closed after `Stop`.
-    Stopped,
+    /// The metadata, once it is known.
+    #[must_use]
+    pub fn info(&self) -> Option<&Arc<Info>> {
+        self.info.as_ref()
+    }
+
+    /// The hashes that name the torrent.
+    #[must_use]
+    pub fn hashes(&self) -> &InfoHashes {
+        &self.hashes
+    }
+
+    /// Figures of this moment.
+    #[must_use]
+    pub fn stats(&self) -> TorrentStats {
+        TorrentStats {
+            state: TorrentState::Stopped,
+            done: 0,
+            total: 0,
+            downloaded: 0,
+            uploaded: 0,
+            down_rate: 0,
+            up_rate: 0,
+            peers: 0,
+            seeds: 0,
+        }
+    }
 }

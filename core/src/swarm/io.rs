@@ -1,0 +1,159 @@
+//! What goes into a swarm and what comes out of it.
+
+use alloc::sync::Arc;
+use core::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::event::{self, CloseReason, PeerSource};
+use crate::id::PeerId;
+use crate::io::{ConnId, JobResult, StateKind};
+use crate::metainfo::Info;
+use crate::wire::{BlockRef, Message};
+
+/// What a swarm is told.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// Time passed.
+    Tick,
+    /// Peers became known.
+    PeersFound(PeerSource, &'a [SocketAddr]),
+    /// A connection finished its handshake for this torrent.
+    Joined {
+        /// The connection.
+        conn: ConnId,
+        /// Its endpoint.
+        addr: SocketAddr,
+        /// It connected to us.
+        incoming: bool,
+        /// Who it says it is.
+        peer_id: PeerId,
+        /// Fast extension (BEP 6).
+        fast: bool,
+        /// Extension protocol (BEP 10).
+        extended: bool,
+        /// It has a DHT node, and we do: PORT is sent.
+        dht: bool,
+    },
+    /// A message of a joined connection.
+    Message(ConnId, Message),
+    /// Part of a block from a joined connection.
+    BlockPart {
+        /// The connection.
+        conn: ConnId,
+        /// The block the frame announced.
+        block: BlockRef,
+        /// First byte of this part within the block.
+        offset: u32,
+        /// The bytes.
+        data: Bytes,
+    },
+    /// Unsent bytes of a connection fell below half its window.
+    Writable {
+        /// The connection.
+        conn: ConnId,
+        /// Bytes handed to `Send` that have not left for the kernel.
+        unsent: u32,
+    },
+    /// A connection asked for by `Connect` stands or failed before `Joined`, or a joined one ended.
+    Gone {
+        /// The connection, when it had joined.
+        conn: Option<ConnId>,
+        /// The endpoint.
+        addr: SocketAddr,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// A job is done.
+    JobDone(JobToken, JobResult),
+    /// Allowances from the engine; each replaces the one before.
+    Grant(Grant),
+    /// The ports others can reach us at.
+    Listening {
+        /// TCP and UDP port.
+        port: u16,
+    },
+    /// Save resume data if it changed.
+    Save,
+    /// Say goodbye, close, save, close storage; `Stopped` follows.
+    Stop,
+}
+
+/// What a swarm may use of what all share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Grant {
+    /// Connections it may hold, half-open ones included.
+    pub connections: u32,
+    /// Connection attempts it may begin from now on, in total since the swarm was made.
+    pub connects_total: u64,
+    /// Block bytes it may ask to be read from disk and have unsent at once.
+    pub read_bytes: u64,
+    /// Payload bytes it may send from now on, in total since the swarm was made (`u64::MAX`:
+    /// no limit).
+    pub upload_total: u64,
+}
+
+/// Names a job within its swarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobToken(pub u64);
+
+/// A job a swarm wants done; the engine adds the torrent's id and numbers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Job {
+    /// See [`crate::io::Work::Open`].
+    Open(Arc<Info>),
+    /// See [`crate::io::Work::Read`].
+    Read(BlockRef),
+    /// See [`crate::io::Work::Write`].
+    Write {
+        /// Piece index.
+        piece: u32,
+        /// First byte within the piece.
+        begin: u32,
+        /// The bytes.
+        data: Bytes,
+    },
+    /// See [`crate::io::Work::Hash`].
+    Hash {
+        /// Piece index.
+        piece: u32,
+    },
+    /// See [`crate::io::Work::Commit`].
+    Commit {
+        /// Piece index.
+        piece: u32,
+    },
+    /// See [`crate::io::Work::Discard`].
+    Discard {
+        /// Piece index.
+        piece: u32,
+    },
+    /// See [`crate::io::Work::SaveState`].
+    Save(StateKind, Bytes),
+    /// See [`crate::io::Work::CloseStorage`].
+    Close,
+}
+
+/// What a swarm tells and asks.
+#[derive(Debug)]
+pub enum Event {
+    /// Send a message.
+    Send(ConnId, Message),
+    /// Open a connection; answered by `Joined` or `Gone`.
+    Connect(SocketAddr),
+    /// Close a joined connection; not answered.
+    Disconnect(ConnId, CloseReason),
+    /// Do a job; answered by `JobDone`.
+    Job(JobToken, Job),
+    /// Block bytes taken in (positive) or given up (negative) since the last one, for the
+    /// engine's disk budget: received and neither committed nor discarded.
+    DiskBytes(i64),
+    /// More or fewer peers are wanted; the engine asks its sources more or less often.
+    WantPeers(bool),
+    /// A DHT node's endpoint, from a PORT message.
+    DhtNode(SocketAddr),
+    /// For the embedder; the torrent's id is already in it.
+    Public(event::Event),
+    /// Everything is closed after `Stop`.
+    Stopped,
+}
