@@ -1,6 +1,10 @@
 //! One torrent: its peers, pieces and policies.
 
+pub mod bitfield;
+pub mod choker;
 mod io;
+pub mod picker;
+pub mod rate;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

@@ -1,0 +1,294 @@
+//! Which pieces someone has: one bit a piece, most significant bit first (BEP 3).
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// A set of pieces in the form the wire carries it.
+///
+/// Spare bits past the last piece are always zero, and the number of set bits is kept, so that
+/// asking how complete a peer is costs nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bitfield {
+    bytes: Vec<u8>,
+    len: u32,
+    ones: u32,
+}
+
+/// Why bytes are no bitfield of a torrent; the peer that sent them is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BitfieldError {
+    /// The number of bytes does not fit the number of pieces.
+    Length {
+        /// Bytes that fit.
+        expected: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// A bit past the last piece is set.
+    SpareBits,
+}
+
+impl fmt::Display for BitfieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length { expected, found } => {
+                write!(f, "bitfield of {found} bytes, expected {expected}")
+            }
+            Self::SpareBits => f.write_str("bitfield with spare bits set"),
+        }
+    }
+}
+
+impl core::error::Error for BitfieldError {}
+
+impl Bitfield {
+    /// No piece of `len`.
+    #[must_use]
+    pub fn new(len: u32) -> Self {
+        Self {
+            bytes: vec![0; len.div_ceil(8) as usize],
+            len,
+            ones: 0,
+        }
+    }
+
+    /// Every piece of `len`.
+    #[must_use]
+    pub fn full(len: u32) -> Self {
+        let mut bytes = vec![0xff; len.div_ceil(8) as usize];
+        if let Some(last) = bytes.last_mut() {
+            *last &= !spare_mask(len);
+        }
+        Self {
+            bytes,
+            len,
+            ones: len,
+        }
+    }
+
+    /// Reads the payload of a bitfield message for a torrent of `len` pieces.
+    ///
+    /// # Errors
+    /// The length is wrong or a spare bit is set.
+    pub fn from_bytes(len: u32, bytes: &[u8]) -> Result<Self, BitfieldError> {
+        let expected = len.div_ceil(8) as usize;
+        if bytes.len() != expected {
+            return Err(BitfieldError::Length {
+                expected,
+                found: bytes.len(),
+            });
+        }
+        if bytes.last().is_some_and(|last| last & spare_mask(len) != 0) {
+            return Err(BitfieldError::SpareBits);
+        }
+        Ok(Self {
+            bytes: bytes.to_vec(),
+            len,
+            ones: bytes.iter().map(|byte| byte.count_ones()).sum(),
+        })
+    }
+
+    /// Whether `index` is in the set; `false` past the end.
+    #[must_use]
+    #[inline]
+    pub fn get(&self, index: u32) -> bool {
+        self.bytes
+            .get(index as usize / 8)
+            .is_some_and(|byte| byte & bit(index) != 0)
+    }
+
+    /// Adds `index`. Returns whether that changed anything; past the end nothing changes.
+    pub fn set(&mut self, index: u32) -> bool {
+        if index >= self.len || self.get(index) {
+            return false;
+        }
+        self.bytes[index as usize / 8] |= bit(index);
+        self.ones += 1;
+        true
+    }
+
+    /// Removes `index`. Returns whether that changed anything.
+    pub fn clear(&mut self, index: u32) -> bool {
+        if !self.get(index) {
+            return false;
+        }
+        self.bytes[index as usize / 8] &= !bit(index);
+        self.ones -= 1;
+        true
+    }
+
+    /// Number of pieces in the set; kept, not counted.
+    #[must_use]
+    pub fn count_ones(&self) -> u32 {
+        self.ones
+    }
+
+    /// Whether every piece is in the set; `false` for a torrent without pieces.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len > 0 && self.ones == self.len
+    }
+
+    /// Whether no piece is in the set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ones == 0
+    }
+
+    /// Number of pieces of the torrent.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// The bytes as the wire carries them.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The pieces of the set, in rising order.
+    pub fn iter_ones(&self) -> impl Iterator<Item = u32> + '_ {
+        let mut from = 0;
+        core::iter::from_fn(move || {
+            let found = self.next_one(from)?;
+            from = found + 1;
+            Some(found)
+        })
+    }
+
+    /// The lowest piece of the set that is not below `from`.
+    #[must_use]
+    pub fn next_one(&self, from: u32) -> Option<u32> {
+        next_in_words(from, self.bytes.len(), |at| word(&self.bytes, at))
+    }
+
+    /// The lowest piece not below `from` that both sets contain. Looks at 64 pieces a step.
+    #[must_use]
+    pub fn next_common(&self, other: &Self, from: u32) -> Option<u32> {
+        let len = self.bytes.len().min(other.bytes.len());
+        next_in_words(from, len, |at| {
+            word(&self.bytes, at) & word(&other.bytes, at)
+        })
+    }
+
+    /// Whether the two sets share a piece.
+    #[must_use]
+    pub fn intersects(&self, other: &Self) -> bool {
+        self.next_common(other, 0).is_some()
+    }
+}
+
+impl fmt::Debug for Bitfield {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bitfield({} of {})", self.ones, self.len)
+    }
+}
+
+const fn bit(index: u32) -> u8 {
+    0x80 >> (index % 8)
+}
+
+/// The bits of the last byte that stand for no piece.
+const fn spare_mask(len: u32) -> u8 {
+    match len % 8 {
+        0 => 0,
+        used => 0xff >> used,
+    }
+}
+
+/// The 64 bits that begin at byte `at`; the lowest piece is the most significant bit.
+#[inline]
+fn word(bytes: &[u8], at: usize) -> u64 {
+    if let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        return u64::from_be_bytes(*chunk);
+    }
+    let mut chunk = [0; 8];
+    for (to, from) in chunk.iter_mut().zip(bytes.iter().skip(at)) {
+        *to = *from;
+    }
+    u64::from_be_bytes(chunk)
+}
+
+#[inline]
+fn next_in_words(from: u32, bytes: usize, word_at: impl Fn(usize) -> u64) -> Option<u32> {
+    let mut at = from as usize / 64 * 8;
+    let mut mask = u64::MAX >> (from % 64);
+    while at < bytes {
+        let found = word_at(at) & mask;
+        if found != 0 {
+            return Some(at as u32 * 8 + found.leading_zeros());
+        }
+        mask = u64::MAX;
+        at += 8;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use quickcheck::quickcheck;
+
+    use super::*;
+
+    #[test]
+    fn the_first_piece_is_the_most_significant_bit() {
+        let mut field = Bitfield::new(10);
+        assert!(field.set(0));
+        assert!(field.set(9));
+        assert!(!field.set(9));
+        assert!(!field.set(10));
+        assert_eq!(field.as_bytes(), [0x80, 0x40]);
+        assert_eq!(field.count_ones(), 2);
+        assert!(field.clear(0));
+        assert!(!field.clear(0));
+        assert_eq!(field.as_bytes(), [0x00, 0x40]);
+    }
+
+    #[test]
+    fn wrong_length_and_spare_bits_are_refused() {
+        let length = |expected, found| Err(BitfieldError::Length { expected, found });
+        assert_eq!(Bitfield::from_bytes(10, &[0xff]), length(2, 1));
+        assert_eq!(Bitfield::from_bytes(8, &[0xff, 0]), length(1, 2));
+        assert_eq!(
+            Bitfield::from_bytes(10, &[0xff, 0x20]),
+            Err(BitfieldError::SpareBits)
+        );
+        assert_eq!(
+            Bitfield::from_bytes(10, &[0xff, 0xc0]),
+            Ok(Bitfield::full(10))
+        );
+        assert_eq!(Bitfield::from_bytes(0, &[]), Ok(Bitfield::new(0)));
+        assert!(Bitfield::full(10).is_full());
+        assert!(!Bitfield::full(0).is_full());
+    }
+
+    quickcheck! {
+        fn behaves_like_a_set(len: u8, ops: Vec<(u8, bool)>, other: Vec<u8>, from: u8) -> bool {
+            let len = u32::from(len) + 1;
+            let mut field = Bitfield::new(len);
+            let mut model = BTreeSet::new();
+            for (index, add) in ops {
+                let index = u32::from(index);
+                if add && index < len {
+                    assert_eq!(field.set(index), model.insert(index));
+                } else if !add {
+                    assert_eq!(field.clear(index), model.remove(&index));
+                }
+            }
+            let mut second = Bitfield::new(len);
+            other.iter().for_each(|index| { second.set(u32::from(*index)); });
+            let from = u32::from(from);
+            let common = model.range(from..).copied().find(|index| second.get(*index));
+            field.iter_ones().eq(model.iter().copied())
+                && field.count_ones() as usize == model.len()
+                && field.next_one(from) == model.range(from..).next().copied()
+                && field.next_common(&second, from) == common
+                && Bitfield::from_bytes(len, field.as_bytes()) == Ok(field)
+        }
+    }
+}

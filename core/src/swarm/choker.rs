@@ -1,0 +1,370 @@
+//! Whom to serve: tit for tat while leeching, turns while seeding.
+//!
+//! A round every few seconds ranks the interested peers; one slot in five is *optimistic* and
+//! goes to whoever waited longest, which is also what keeps any ranking from starving someone.
+//! Between rounds, a slot that is free is filled at once: a newcomer's first byte should not wait
+//! for the next round.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::picker::PeerKey;
+use crate::config::SwarmConfig;
+use crate::rng::Choice;
+use crate::time::{Duration, Instant};
+
+/// Slots of which one is optimistic.
+const SLOTS_PER_OPTIMISTIC: u16 = 5;
+
+/// Parameters of a [`Choker`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChokerConfig {
+    /// Unchoke slots, optimistic ones included.
+    pub slots: u16,
+    /// Time between rounds.
+    pub interval: Duration,
+    /// Time an optimistic slot stays with one peer.
+    pub optimistic_interval: Duration,
+    /// Slots for peers of one address prefix (IPv4 /24, IPv6 /48), so that one network cannot
+    /// take them all. Loopback is exempt.
+    pub slots_per_prefix: u16,
+    /// Seeding: a peer keeps its slot at least this long.
+    pub seeding_time: Duration,
+    /// Seeding: a peer that got this many bytes gives its slot to one that waits.
+    pub seeding_quota: u64,
+}
+
+impl Default for ChokerConfig {
+    fn default() -> Self {
+        Self {
+            slots: 8,
+            interval: Duration::from_secs(10),
+            optimistic_interval: Duration::from_secs(30),
+            slots_per_prefix: 3,
+            seeding_time: Duration::from_secs(60),
+            seeding_quota: 16 * 1024 * 1024,
+        }
+    }
+}
+
+impl From<&SwarmConfig> for ChokerConfig {
+    fn from(config: &SwarmConfig) -> Self {
+        Self {
+            slots: config.upload_slots,
+            interval: config.choke_interval,
+            optimistic_interval: config.optimistic_interval,
+            ..Self::default()
+        }
+    }
+}
+
+/// What ranks the peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// We want pieces: who gives most gets most.
+    Leeching,
+    /// We have all we want: peers take turns.
+    Seeding,
+}
+
+/// The network a peer's address is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix([u8; 7]);
+
+impl Prefix {
+    /// The network of `addr`; `None` for loopback, which no cap applies to.
+    #[must_use]
+    pub fn of(addr: IpAddr) -> Option<Self> {
+        match addr.to_canonical() {
+            addr if addr.is_loopback() => None,
+            IpAddr::V4(v4) => {
+                let [a, b, c, _] = v4.octets();
+                Some(Self([4, a, b, c, 0, 0, 0]))
+            }
+            IpAddr::V6(v6) => {
+                let [a, b, c, d, e, f, ..] = v6.octets();
+                Some(Self([6, a, b, c, d, e, f]))
+            }
+        }
+    }
+}
+
+/// What is known of one peer.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerFacts {
+    /// The peer.
+    pub peer: PeerKey,
+    /// It wants something of us.
+    pub interested: bool,
+    /// It is unchoked now.
+    pub unchoked: bool,
+    /// It sent nothing for too long although it was asked.
+    pub snubbed: bool,
+    /// It wants nothing any more and only gives (BEP 21), or has everything.
+    pub upload_only: bool,
+    /// Bytes per second it gives us.
+    pub down_rate: u64,
+    /// Bytes per second we give it.
+    pub up_rate: u64,
+    /// Bytes it got since it was last unchoked.
+    pub bytes_since_unchoke: u64,
+    /// When it was unchoked for the last time; `None`: never.
+    pub last_unchoked: Option<Instant>,
+    /// When it came.
+    pub joined: Instant,
+    /// How much it has, in thousandths.
+    pub completion: u16,
+    /// Its network, when slots per network are capped.
+    pub prefix: Option<Prefix>,
+}
+
+/// Why a peer is served or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ChokeReason {
+    /// Unchoked: it gives us most.
+    Reciprocated,
+    /// Unchoked: its turn while we seed.
+    Turn,
+    /// Unchoked: a slot was free.
+    FreeSlot,
+    /// Unchoked: it waited longest.
+    Optimistic,
+    /// Choked: it wants nothing.
+    NotInterested,
+    /// Choked: others ranked higher.
+    Outranked,
+    /// Choked: its network has its share of slots.
+    PrefixFull,
+}
+
+/// What becomes of one peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// The peer.
+    pub peer: PeerKey,
+    /// Whether it is unchoked from now on.
+    pub unchoke: bool,
+    /// Why.
+    pub reason: ChokeReason,
+}
+
+/// Decides who is unchoked.
+#[derive(Debug)]
+pub struct Choker {
+    config: ChokerConfig,
+    next_round: Instant,
+    /// Who holds the optimistic slots, and since when.
+    optimistic: Vec<(PeerKey, Instant)>,
+}
+
+impl Choker {
+    /// A choker whose first round is due at once.
+    #[must_use]
+    pub fn new(config: ChokerConfig, now: Instant) -> Self {
+        Self {
+            config,
+            next_round: now,
+            optimistic: Vec::new(),
+        }
+    }
+
+    /// Changes the number of slots from the next decision on.
+    pub fn set_slots(&mut self, slots: u16) {
+        self.config.slots = slots;
+    }
+
+    /// When the next round is due.
+    #[must_use]
+    pub fn next_timeout(&self) -> Instant {
+        self.next_round
+    }
+
+    /// Whether a peer that becomes interested now would find a slot: then call [`Self::fill`].
+    #[must_use]
+    pub fn has_free_slot(&self, unchoked: usize) -> bool {
+        unchoked < usize::from(self.config.slots)
+    }
+
+    /// A round: ranks all `peers` anew. Appends one decision per peer, in their order.
+    pub fn round(
+        &mut self,
+        now: Instant,
+        mode: Mode,
+        peers: &[PeerFacts],
+        choice: &mut Choice,
+        out: &mut Vec<Decision>,
+    ) {
+        self.next_round = now + self.config.interval;
+        self.decide(now, Occasion::Round(mode), peers, choice, out);
+    }
+
+    /// Fills free slots between rounds; who is unchoked and interested stays so. Appends one
+    /// decision per peer, in their order.
+    pub fn fill(
+        &mut self,
+        now: Instant,
+        peers: &[PeerFacts],
+        choice: &mut Choice,
+        out: &mut Vec<Decision>,
+    ) {
+        self.decide(now, Occasion::Vacancy, peers, choice, out);
+    }
+
+    fn decide(
+        &mut self,
+        now: Instant,
+        occasion: Occasion,
+        peers: &[PeerFacts],
+        choice: &mut Choice,
+        out: &mut Vec<Decision>,
+    ) {
+        let first = out.len();
+        out.extend(peers.iter().map(|facts| Decision {
+            peer: facts.peer,
+            unchoke: false,
+            reason: if facts.interested {
+                ChokeReason::Outranked
+            } else {
+                ChokeReason::NotInterested
+            },
+        }));
+        let ties: Vec<u64> = peers.iter().map(|_| choice.next_u64()).collect();
+        let mut slots = Slots {
+            decisions: &mut out[first..],
+            free: self.config.slots,
+            per_prefix: self.config.slots_per_prefix,
+            prefixes: BTreeMap::new(),
+        };
+
+        // Optimistic slots that have not run out stay where they are.
+        let optimistic_slots = optimistic_slots(self.config.slots);
+        let interval = self.config.optimistic_interval;
+        let is_round = !matches!(occasion, Occasion::Vacancy);
+        self.optimistic.retain(|(peer, since)| {
+            let runs = !is_round || now.saturating_since(*since) < interval;
+            peers
+                .iter()
+                .any(|facts| facts.peer == *peer && facts.interested && facts.unchoked && runs)
+        });
+        self.optimistic.truncate(usize::from(optimistic_slots));
+
+        let mut ranked: Vec<usize> = (0..peers.len())
+            .filter(|index| peers[*index].interested)
+            .collect();
+        ranked.sort_by_cached_key(|index| (self.rank(now, occasion, &peers[*index]), ties[*index]));
+
+        let held: Vec<PeerKey> = self.optimistic.iter().map(|(peer, _)| *peer).collect();
+        for index in ranked.iter().copied() {
+            if held.contains(&peers[index].peer) {
+                slots.give(index, &peers[index], ChokeReason::Optimistic);
+            }
+        }
+        // Regular slots, in order of rank, leave the optimistic ones that are free alone.
+        let vacant = optimistic_slots.saturating_sub(held.len() as u16);
+        for index in ranked.iter().copied() {
+            if slots.free <= vacant {
+                break;
+            }
+            let reason = match occasion {
+                Occasion::Vacancy => ChokeReason::FreeSlot,
+                Occasion::Round(Mode::Seeding) => ChokeReason::Turn,
+                Occasion::Round(Mode::Leeching) if peers[index].down_rate > 0 => {
+                    ChokeReason::Reciprocated
+                }
+                Occasion::Round(Mode::Leeching) => ChokeReason::FreeSlot,
+            };
+            slots.give(index, &peers[index], reason);
+        }
+        // The rest goes to who waited longest.
+        ranked.sort_by_key(|index| (waiting_since(&peers[*index]), ties[*index]));
+        for index in ranked.iter().copied() {
+            if slots.give(index, &peers[index], ChokeReason::Optimistic) {
+                self.optimistic.push((peers[index].peer, now));
+            }
+        }
+    }
+
+    /// Lower is better; compared before the tie is broken at random.
+    fn rank(&self, now: Instant, occasion: Occasion, facts: &PeerFacts) -> Rank {
+        match occasion {
+            Occasion::Vacancy => (u8::from(!facts.unchoked), 0, waiting_since(facts)),
+            Occasion::Round(Mode::Leeching) => {
+                let group = u8::from(facts.snubbed) * 2 + u8::from(facts.down_rate == 0);
+                (group, u64::MAX - facts.down_rate, waiting_since(facts))
+            }
+            Occasion::Round(Mode::Seeding) => {
+                let since = facts.last_unchoked.unwrap_or(now);
+                let held_long = now.saturating_since(since) >= self.config.seeding_time;
+                // A peer that takes nothing holds up one that would.
+                let is_served = held_long
+                    && (facts.bytes_since_unchoke >= self.config.seeding_quota
+                        || facts.up_rate == 0);
+                let group = match (facts.unchoked, is_served) {
+                    (true, false) => 0,
+                    (false, _) => 1,
+                    (true, true) => 2,
+                };
+                // Newcomers have nothing to trade yet, and who is nearly complete becomes a seed:
+                // both spread more of what they get than those in between.
+                let middle = 500 - u64::from(facts.completion).abs_diff(500).min(500);
+                let middle = if group == 1 { middle } else { 0 };
+                (group, middle, waiting_since(facts))
+            }
+        }
+    }
+}
+
+type Rank = (u8, u64, (bool, Instant));
+
+#[derive(Clone, Copy)]
+enum Occasion {
+    Round(Mode),
+    Vacancy,
+}
+
+struct Slots<'a> {
+    decisions: &'a mut [Decision],
+    free: u16,
+    per_prefix: u16,
+    prefixes: BTreeMap<Prefix, u16>,
+}
+
+impl Slots<'_> {
+    /// Unchokes a peer if there is room. Returns whether that is new.
+    fn give(&mut self, index: usize, facts: &PeerFacts, reason: ChokeReason) -> bool {
+        let decision = &mut self.decisions[index];
+        if decision.unchoke || self.free == 0 {
+            return false;
+        }
+        if let Some(prefix) = facts.prefix {
+            let used = self.prefixes.entry(prefix).or_insert(0);
+            if *used >= self.per_prefix {
+                decision.reason = ChokeReason::PrefixFull;
+                return false;
+            }
+            *used += 1;
+        }
+        self.free -= 1;
+        decision.unchoke = true;
+        decision.reason = reason;
+        true
+    }
+}
+
+/// With a single slot, tit for tat matters more than exploring.
+fn optimistic_slots(slots: u16) -> u16 {
+    if slots < 2 {
+        return 0;
+    }
+    (slots / SLOTS_PER_OPTIMISTIC).max(1)
+}
+
+/// Orders who waited longer first: never unchoked before all others, then by time.
+fn waiting_since(facts: &PeerFacts) -> (bool, Instant) {
+    match facts.last_unchoked {
+        None => (false, facts.joined),
+        Some(at) => (true, at),
+    }
+}
