@@ -21,6 +21,7 @@ pub mod id;
 pub mod io;
 pub mod metadata;
 pub mod metainfo;
+pub mod record;
 pub mod rng;
 pub mod slab;
 pub mod swarm;
