@@ -1,0 +1,67 @@
+# Sourced by the scripts that speak on real sockets. Gives them a network namespace whose only
+# interface is loopback, so that nothing they send can leave the machine, and a Python with
+# libtorrent. Callers set -euo pipefail and are at the root of the repository.
+
+TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+LAB_VENV="$TARGET_DIR/interop-venv"
+LAB_NAMESPACE=""
+
+lab_skip() { echo "skipped: $*"; exit 0; }
+
+# Debian packages that are missing, where we may install them.
+lab_need() {
+    local command="$1" package="$2"
+    command -v "$command" >/dev/null 2>&1 && return 0
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 || return 1
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get install -y -q "$package" >/dev/null 2>&1 ||
+        { apt-get update -q >/dev/null && apt-get install -y -q "$package" >/dev/null; }
+}
+
+lab_libtorrent() {
+    if [ -x "$LAB_VENV/bin/python" ] && "$LAB_VENV/bin/python" -c 'import libtorrent' 2>/dev/null; then
+        return 0
+    fi
+    lab_need python3 python3 || lab_skip "there is no python3"
+    rm -rf "$LAB_VENV"
+    if ! python3 -m venv "$LAB_VENV" >/dev/null 2>&1; then
+        rm -rf "$LAB_VENV"
+        [ "$(id -u)" = 0 ] || lab_skip "python3 has no venv module"
+        apt-get update -q >/dev/null
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -q python3-venv >/dev/null
+        python3 -m venv "$LAB_VENV"
+    fi
+    local version
+    for version in 2.0.11 2.1.1; do
+        if "$LAB_VENV/bin/pip" install -q --disable-pip-version-check "libtorrent==$version" &&
+            "$LAB_VENV/bin/python" -c 'import libtorrent'; then
+            return 0
+        fi
+    done
+    echo "no libtorrent could be installed" >&2
+    return 1
+}
+
+lab_end() {
+    [ -n "$LAB_NAMESPACE" ] || return 0
+    ip netns del "$LAB_NAMESPACE" 2>/dev/null || true
+    LAB_NAMESPACE=""
+}
+
+# Makes the namespace; it is deleted when the script ends.
+lab_begin() {
+    [ "$(id -u)" = 0 ] || lab_skip "a network namespace needs root"
+    lab_need ip iproute2 || lab_skip "there is no ip command"
+    local name="trackerless-$$" others
+    ip netns add "$name" 2>/dev/null || lab_skip "no network namespace can be made here"
+    LAB_NAMESPACE="$name"
+    trap lab_end EXIT
+    trap 'exit 130' INT TERM
+    others="$(ip -n "$name" -o link show | awk -F': ' '{print $2}' | grep -vx lo || true)"
+    [ -z "$others" ] || lab_skip "the namespace has interfaces besides lo: $others"
+    ip -n "$name" link set lo up multicast on
+    ip -n "$name" addr add 10.77.0.1/16 dev lo # the whole /16 answers
+    ip -n "$name" route add 224.0.0.0/4 dev lo
+}
+
+lab_exec() { ip netns exec "$LAB_NAMESPACE" "$@"; }
