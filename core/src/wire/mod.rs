@@ -1,12 +1,30 @@
 //! One peer connection: handshake, frames, extensions (BEP 3, 6, 10).
 
+pub mod extension;
+pub mod fast;
+pub mod frame;
+pub mod handshake;
 pub mod message;
+#[cfg(test)]
+mod tests;
 
-use bytes::{Bytes, BytesMut};
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::mem;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+pub use fast::allowed_fast;
 pub use message::{BlockRef, ExtensionHandshake, Message};
 
+use crate::config::{Config, WireConfig};
 use crate::event::CloseReason;
 use crate::id::{Id20, PeerId};
+use crate::io::{ConnId, Outbox};
+use crate::time::Instant;
+use extension::Numbers;
+use frame::{Abilities, Decoded, Decoder, SMALL};
+use handshake::{HANDSHAKE_LEN, Handshake};
 
 /// What a connection is told.
 #[derive(Debug)]
@@ -59,4 +77,467 @@ pub enum Event {
     Writable,
     /// The connection must be closed.
     Failed(CloseReason),
+}
+
+/// One connection: handshake, frames, extensions and time.
+///
+/// It writes `Send` outputs itself and leaves `Close` and `ReadCredit` to its owner, who stops
+/// feeding it after [`Event::Failed`]. One input yields at most `max_messages_per_input` messages
+/// and block parts; the rest waits, and [`Wire::next_timeout`] says that it does.
+#[derive(Debug)]
+pub struct Wire {
+    conn: ConnId,
+    config: Arc<Config>,
+    /// Ours.
+    peer_id: PeerId,
+    outgoing: bool,
+    /// What is asked for (outgoing), or what the remote asked for once it did.
+    info_hash: Option<Id20>,
+    phase: Phase,
+    abilities: Abilities,
+    dht: bool,
+    numbers: Numbers,
+    /// Read and not yet worked off.
+    backlog: VecDeque<BytesMut>,
+    backlog_bytes: usize,
+    /// When the backlog was left behind, if it can be worked on.
+    behind: Option<Instant>,
+    opened: Instant,
+    heard: Instant,
+    spoke: Instant,
+    unsent: usize,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Outgoing, not connected.
+    Connecting,
+    /// The remote's handshake is awaited.
+    Handshake {
+        bytes: [u8; HANDSHAKE_LEN],
+        have: u8,
+    },
+    /// Inbound: the handshake is there, `Admit` is not.
+    Waiting,
+    Open(Decoder),
+    Failed,
+}
+
+const AWAIT_HANDSHAKE: Phase = Phase::Handshake {
+    bytes: [0; HANDSHAKE_LEN],
+    have: 0,
+};
+
+impl Wire {
+    /// A connection we open, for one torrent. Our handshake leaves on `Connected`.
+    #[must_use]
+    pub fn outgoing(
+        conn: ConnId,
+        config: Arc<Config>,
+        info_hash: Id20,
+        peer_id: PeerId,
+        now: Instant,
+    ) -> Self {
+        Self::new(
+            conn,
+            config,
+            Some(info_hash),
+            peer_id,
+            Phase::Connecting,
+            now,
+        )
+    }
+
+    /// A connection somebody opened to us. Our handshake leaves on `Admit`.
+    #[must_use]
+    pub fn incoming(conn: ConnId, config: Arc<Config>, peer_id: PeerId, now: Instant) -> Self {
+        Self::new(conn, config, None, peer_id, AWAIT_HANDSHAKE, now)
+    }
+
+    fn new(
+        conn: ConnId,
+        config: Arc<Config>,
+        info_hash: Option<Id20>,
+        peer_id: PeerId,
+        phase: Phase,
+        now: Instant,
+    ) -> Self {
+        Self {
+            conn,
+            config,
+            peer_id,
+            outgoing: info_hash.is_some(),
+            info_hash,
+            phase,
+            abilities: Abilities::default(),
+            dht: false,
+            numbers: Numbers::default(),
+            backlog: VecDeque::new(),
+            backlog_bytes: 0,
+            behind: None,
+            opened: now,
+            heard: now,
+            spoke: now,
+            unsent: 0,
+        }
+    }
+
+    /// Takes one input: bytes to send go to `out`, what it says to `events`.
+    pub fn handle(
+        &mut self,
+        now: Instant,
+        input: Input,
+        out: &mut Outbox,
+        events: &mut Vec<Event>,
+    ) {
+        if matches!(self.phase, Phase::Failed) {
+            return;
+        }
+        let done = match input {
+            Input::Tick => self.work(now, BytesMut::new(), events),
+            Input::Connected => {
+                self.on_connected(now, out);
+                Ok(())
+            }
+            Input::Received(data) => {
+                self.heard = now;
+                self.work(now, data, events)
+            }
+            Input::Sent(bytes) => {
+                self.on_sent(bytes as usize, events);
+                Ok(())
+            }
+            Input::Admit { info_hash } => self.on_admit(now, info_hash, out, events),
+            Input::Send(message) => self.send(now, &message, out),
+        };
+        if let Err(reason) = done.and_then(|()| self.on_time(now, out)) {
+            self.phase = Phase::Failed;
+            self.backlog = VecDeque::new();
+            self.backlog_bytes = 0;
+            self.behind = None;
+            events.push(Event::Failed(reason));
+        }
+    }
+
+    /// When the next `Tick` is due; not later than now when input waits to be worked off.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let config = self.limits();
+        match self.phase {
+            Phase::Connecting | Phase::Failed => None,
+            Phase::Handshake { .. } | Phase::Waiting => {
+                Some(self.opened + config.handshake_timeout)
+            }
+            Phase::Open(_) => self.behind.or_else(|| {
+                let idle = self.heard + config.idle_timeout;
+                Some(idle.min(self.spoke + config.keep_alive))
+            }),
+        }
+    }
+
+    /// Bytes handed over for sending that have not left yet.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.unsent
+    }
+
+    /// Bytes that may be sent before the send window is full. Blocks wait for it; control
+    /// messages do not, within `max_queued_control`.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        (self.limits().send_window as usize).saturating_sub(self.unsent)
+    }
+
+    /// Bytes read that wait to be worked off, not counting an unfinished message.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.backlog_bytes
+    }
+
+    /// Whether handshakes were exchanged, so that messages can be sent.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open(_))
+    }
+
+    /// Whether both sides speak the fast extension (BEP 6).
+    #[must_use]
+    pub fn fast(&self) -> bool {
+        self.abilities.fast
+    }
+
+    /// Whether both sides speak the extension protocol (BEP 10).
+    #[must_use]
+    pub fn extended(&self) -> bool {
+        self.abilities.extended
+    }
+
+    /// Whether the remote has a DHT node (BEP 5).
+    #[must_use]
+    pub fn dht(&self) -> bool {
+        self.dht
+    }
+
+    /// The remote's extension numbers so far.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        self.numbers
+    }
+
+    fn limits(&self) -> &WireConfig {
+        &self.config.wire
+    }
+
+    fn on_connected(&mut self, now: Instant, out: &mut Outbox) {
+        if let (Phase::Connecting, Some(info_hash)) = (&self.phase, self.info_hash) {
+            (self.opened, self.heard) = (now, now);
+            self.phase = AWAIT_HANDSHAKE;
+            self.send_handshake(now, info_hash, out);
+        }
+    }
+
+    fn on_admit(
+        &mut self,
+        now: Instant,
+        info_hash: Id20,
+        out: &mut Outbox,
+        events: &mut Vec<Event>,
+    ) -> Result<(), CloseReason> {
+        if !matches!(self.phase, Phase::Waiting) {
+            return Ok(());
+        }
+        self.info_hash = Some(info_hash);
+        self.send_handshake(now, info_hash, out);
+        self.phase = Phase::Open(Decoder::default());
+        self.heard = now;
+        self.work(now, BytesMut::new(), events)
+    }
+
+    fn on_sent(&mut self, bytes: usize, events: &mut Vec<Event>) {
+        let half = self.limits().send_window as usize / 2;
+        let before = self.unsent;
+        self.unsent = before.saturating_sub(bytes);
+        let crossed = before >= half && self.unsent < half;
+        // Empty counts too: whoever waits for room for something larger than half the window
+        // would wait for ever otherwise.
+        if self.is_open() && (crossed || (before > 0 && self.unsent == 0)) {
+            events.push(Event::Writable);
+        }
+    }
+
+    fn on_time(&mut self, now: Instant, out: &mut Outbox) -> Result<(), CloseReason> {
+        let config = &self.config.wire;
+        match self.phase {
+            Phase::Handshake { .. } | Phase::Waiting
+                if now >= self.opened + config.handshake_timeout =>
+            {
+                Err(CloseReason::HandshakeTimeout)
+            }
+            // What was read and not worked off is no silence.
+            Phase::Open(_) if self.behind.is_none() && now >= self.heard + config.idle_timeout => {
+                Err(CloseReason::Idle)
+            }
+            Phase::Open(_) if now >= self.spoke + config.keep_alive => {
+                self.send(now, &Message::KeepAlive, out)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn send_handshake(&mut self, now: Instant, info_hash: Id20, out: &mut Outbox) {
+        let ours = Handshake {
+            info_hash,
+            peer_id: self.peer_id,
+            fast: true,
+            extended: true,
+            dht: self.config.dht.enabled && !self.config.dht.read_only,
+        };
+        self.unsent += out.send(self.conn, |buf| ours.encode(buf), Bytes::new());
+        self.spoke = now;
+    }
+
+    /// Sends a message; one that the remote would not understand is dropped.
+    fn send(
+        &mut self,
+        now: Instant,
+        message: &Message,
+        out: &mut Outbox,
+    ) -> Result<(), CloseReason> {
+        let understood = match message {
+            Message::Suggest(_)
+            | Message::HaveAll
+            | Message::HaveNone
+            | Message::Reject(_)
+            | Message::AllowedFast(_) => self.abilities.fast,
+            Message::ExtensionHandshake(_) => self.abilities.extended,
+            Message::Metadata(_) => self.abilities.extended && self.numbers.ut_metadata != 0,
+            _ => true,
+        };
+        if !self.is_open() || !understood {
+            return Ok(());
+        }
+        let number = self.numbers.ut_metadata;
+        let write = |buf: &mut Vec<u8>| frame::encode_head(message, number, buf);
+        self.unsent += out.send(self.conn, write, frame::body(message));
+        self.spoke = now;
+        let most = u64::from(self.limits().send_window)
+            + u64::from(self.limits().max_queued_control)
+            + u64::from(self.limits().max_block);
+        if self.unsent as u64 > most {
+            return Err(CloseReason::Limit("wire.max_queued_control"));
+        }
+        Ok(())
+    }
+
+    /// Works off what was read, `data` last, within the budget of one input.
+    fn work(
+        &mut self,
+        now: Instant,
+        data: BytesMut,
+        events: &mut Vec<Event>,
+    ) -> Result<(), CloseReason> {
+        let mut budget = self.limits().max_messages_per_input;
+        let mut data = Some(data);
+        loop {
+            let chunk = match self.backlog.pop_front() {
+                Some(chunk) => {
+                    self.backlog_bytes -= chunk.len();
+                    Some(chunk)
+                }
+                None => data.take(),
+            };
+            let Some(mut chunk) = chunk else {
+                self.behind = None;
+                return Ok(());
+            };
+            self.work_chunk(&mut chunk, &mut budget, events)?;
+            let waiting = matches!(self.phase, Phase::Waiting);
+            if budget == 0 || waiting {
+                self.keep_front(chunk);
+                self.keep_back(data.unwrap_or_default());
+                let behind = !waiting && self.backlog_bytes > 0;
+                self.behind = behind.then_some(now);
+                if self.backlog_bytes > self.limits().receive_window as usize * 2 {
+                    return Err(CloseReason::Limit("wire.receive_window"));
+                }
+                return Ok(());
+            }
+        }
+    }
+
+    /// Cuts messages off `chunk` until it is empty, the budget is spent or `Admit` is awaited.
+    fn work_chunk(
+        &mut self,
+        chunk: &mut BytesMut,
+        budget: &mut u16,
+        events: &mut Vec<Event>,
+    ) -> Result<(), CloseReason> {
+        while *budget > 0 {
+            let event = match &mut self.phase {
+                Phase::Open(decoder) => {
+                    let decoded = decoder.decode(chunk, &self.config.wire, self.abilities);
+                    match decoded.map_err(CloseReason::Protocol)? {
+                        None => return Ok(()),
+                        Some(Decoded::Skipped | Decoded::Message(Message::KeepAlive)) => None,
+                        Some(Decoded::BlockPart {
+                            block,
+                            offset,
+                            data,
+                        }) => Some(Event::BlockPart {
+                            block,
+                            offset,
+                            data,
+                        }),
+                        Some(Decoded::Message(message)) => {
+                            if let Message::ExtensionHandshake(handshake) = &message {
+                                self.numbers.update(handshake);
+                            }
+                            Some(Event::Message(message))
+                        }
+                    }
+                }
+                Phase::Handshake { bytes, have } => {
+                    let at = usize::from(*have);
+                    let taken = chunk.len().min(HANDSHAKE_LEN - at);
+                    bytes[at..at + taken].copy_from_slice(&chunk[..taken]);
+                    *have += taken as u8;
+                    let whole = usize::from(*have) == HANDSHAKE_LEN;
+                    let bytes = *bytes;
+                    chunk.advance(taken);
+                    if !handshake::may_become(&bytes[..at + taken]) {
+                        return Err(CloseReason::BadHandshake);
+                    }
+                    if !whole {
+                        return Ok(());
+                    }
+                    Some(self.on_handshake(&bytes)?)
+                }
+                Phase::Waiting => return Ok(()),
+                Phase::Connecting | Phase::Failed => {
+                    chunk.clear();
+                    return Ok(());
+                }
+            };
+            *budget -= 1;
+            events.extend(event);
+        }
+        Ok(())
+    }
+
+    fn on_handshake(&mut self, bytes: &[u8; HANDSHAKE_LEN]) -> Result<Event, CloseReason> {
+        let theirs = Handshake::decode(bytes).ok_or(CloseReason::BadHandshake)?;
+        if theirs.peer_id == self.peer_id {
+            return Err(CloseReason::SelfConnection);
+        }
+        if self.outgoing && self.info_hash != Some(theirs.info_hash) {
+            return Err(CloseReason::BadHandshake);
+        }
+        self.info_hash = Some(theirs.info_hash);
+        self.abilities = Abilities {
+            fast: theirs.fast,
+            extended: theirs.extended,
+        };
+        self.dht = theirs.dht;
+        self.phase = if self.outgoing {
+            Phase::Open(Decoder::default())
+        } else {
+            Phase::Waiting
+        };
+        Ok(Event::Handshake {
+            info_hash: theirs.info_hash,
+            peer_id: theirs.peer_id,
+            fast: theirs.fast,
+            extended: theirs.extended,
+            dht: theirs.dht,
+        })
+    }
+
+    fn keep_front(&mut self, chunk: BytesMut) {
+        if !chunk.is_empty() {
+            self.backlog_bytes += chunk.len();
+            self.backlog.push_front(unpinned(chunk));
+        }
+    }
+
+    /// Small chunks are gathered, so that the backlog is not mostly bookkeeping.
+    fn keep_back(&mut self, chunk: BytesMut) {
+        if chunk.is_empty() {
+            return;
+        }
+        self.backlog_bytes += chunk.len();
+        match self.backlog.back_mut() {
+            Some(last) if chunk.len() < SMALL && last.len() < 64 * SMALL => {
+                last.extend_from_slice(&chunk);
+            }
+            _ => self.backlog.push_back(unpinned(chunk)),
+        }
+    }
+}
+
+/// The same bytes, in a buffer of their own when few: they would pin far more than they are.
+fn unpinned(mut chunk: BytesMut) -> BytesMut {
+    if chunk.len() < SMALL {
+        chunk = BytesMut::from(&mem::take(&mut chunk)[..]);
+    }
+    chunk
 }
