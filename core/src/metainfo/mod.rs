@@ -9,6 +9,24 @@ use bytes::Bytes;
 
 use crate::id::InfoHashes;
 
+mod error;
+mod info;
+mod layout;
+mod magnet;
+pub mod merkle;
+mod path;
+mod torrent;
+mod tree;
+
+pub use error::MetainfoError;
+pub use info::Rules;
+pub use layout::{Span, Spans};
+pub use magnet::{Magnet, MagnetError};
+pub use path::{PathStyle, clean_element, clean_path};
+
+#[cfg(test)]
+mod tests;
+
 /// Which of the two formats an `info` dictionary holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
@@ -51,7 +69,7 @@ pub struct Info {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     /// Clean path elements below the output folder, the torrent's name first unless it is a
-    /// single file. No two files of a torrent share a path.
+    /// single file. No two files of a torrent share a path, pad files aside.
     pub path: Vec<String>,
     /// Bytes.
     pub length: u64,
