@@ -1,0 +1,422 @@
+//! The files of one torrent: where its bytes are, and how they are reached without ever leaving
+//! the output folder.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use rustix::fs::{self as rfs, AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use trackerless_core::metainfo::Info;
+
+use super::lock;
+
+/// Slices of one `pwritev`; what every system takes.
+const MAX_SLICES: usize = 1024;
+/// Symbolic links are never followed, so that no link that was put below the output folder, by
+/// a torrent or by anybody, leads a write out of it.
+const NO_FOLLOW: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
+
+/// Where the bytes of a torrent are: pieces to files.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    info: Arc<Info>,
+    /// Indices of the files that hold bytes, by offset.
+    order: Vec<u32>,
+}
+
+/// A run of bytes within one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Index of the file; `None` where there is none: pads and gaps, which read as zeros.
+    pub file: Option<u32>,
+    /// First byte within the file.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u32,
+}
+
+impl Layout {
+    /// The layout of `info`.
+    #[must_use]
+    pub fn new(info: Arc<Info>) -> Self {
+        let mut order: Vec<u32> = (0..info.files.len() as u32)
+            .filter(|&index| info.files[index as usize].length > 0)
+            .collect();
+        order.sort_by_key(|&index| info.files[index as usize].offset);
+        Self { info, order }
+    }
+
+    /// The torrent.
+    #[must_use]
+    pub fn info(&self) -> &Arc<Info> {
+        &self.info
+    }
+
+    /// The spans of `length` bytes at `begin` of `piece`, cut at the end of the content.
+    #[must_use]
+    pub fn spans(&self, piece: u32, begin: u32, length: u32) -> Vec<Span> {
+        let start = u64::from(piece) * u64::from(self.info.piece_length);
+        let end = start + u64::from(self.info.piece_size(piece));
+        let from = (start + u64::from(begin)).min(end);
+        let to = (from + u64::from(length)).min(end);
+        let mut at = from;
+        let mut spans = Vec::new();
+        let file_end = |index: u32| {
+            let file = &self.info.files[index as usize];
+            file.offset.saturating_add(file.length)
+        };
+        let first = self.order.partition_point(|&index| file_end(index) <= from);
+        for &index in &self.order[first..] {
+            let file = &self.info.files[index as usize];
+            if file.offset >= to {
+                break;
+            }
+            if file.offset > at {
+                spans.push(zeros(file.offset - at));
+                at = file.offset;
+            }
+            let until = file_end(index).min(to);
+            if until <= at {
+                continue;
+            }
+            spans.push(Span {
+                file: (!file.pad && file.symlink.is_none()).then_some(index),
+                offset: at - file.offset,
+                length: (until - at) as u32,
+            });
+            at = until;
+        }
+        if at < to {
+            spans.push(zeros(to - at));
+        }
+        spans
+    }
+}
+
+fn zeros(length: u64) -> Span {
+    Span {
+        file: None,
+        offset: 0,
+        length: length as u32,
+    }
+}
+
+/// The files of one torrent below one folder.
+#[derive(Debug)]
+pub struct FileStore {
+    layout: Layout,
+    root: PathBuf,
+    open: Mutex<OpenFiles>,
+}
+
+#[derive(Debug)]
+struct OpenFiles {
+    limit: usize,
+    files: HashMap<u32, (Arc<File>, bool)>,
+    /// Oldest first.
+    order: VecDeque<u32>,
+}
+
+impl FileStore {
+    /// The files of `info` below `root`. Touches nothing.
+    #[must_use]
+    pub fn new(info: Arc<Info>, root: PathBuf, max_open_files: usize) -> Self {
+        Self {
+            layout: Layout::new(info),
+            root,
+            open: Mutex::new(OpenFiles {
+                limit: max_open_files.max(1),
+                files: HashMap::new(),
+                order: VecDeque::new(),
+            }),
+        }
+    }
+
+    /// Pieces to files.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The folder everything is below.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Makes what no write will make: the output folder, empty files, links.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn prepare(&self) -> io::Result<()> {
+        let info = self.layout.info();
+        let special = info
+            .files
+            .iter()
+            .any(|file| !file.pad && (file.length == 0 || file.symlink.is_some()));
+        if !special {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&self.root)?;
+        for (index, file) in info.files.iter().enumerate() {
+            if file.pad {
+                continue;
+            }
+            if let Some(target) = &file.symlink {
+                self.make_link(&file.path, target)?;
+            } else if file.length == 0 {
+                self.open_file(index as u32, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Size of file `index` on disk; `None` when it is not there.
+    ///
+    /// # Errors
+    /// Those of the file system, except that it is not there.
+    pub fn size(&self, index: u32) -> io::Result<Option<u64>> {
+        match self.file(index, false) {
+            Ok(file) => Ok(Some(file.metadata()?.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Appends `length` bytes at `begin` of `piece` to `out`. Pads and gaps read as zeros.
+    ///
+    /// # Errors
+    /// `NotFound` or `UnexpectedEof` when not all of it is there; else those of the file system.
+    pub fn read(&self, piece: u32, begin: u32, length: u32, out: &mut Vec<u8>) -> io::Result<()> {
+        out.reserve(length as usize);
+        for span in self.layout.spans(piece, begin, length) {
+            let Some(index) = span.file else {
+                out.resize(out.len() + span.length as usize, 0);
+                continue;
+            };
+            let file = self.file(index, false)?;
+            let end = out.len() + span.length as usize;
+            let mut offset = span.offset;
+            while out.len() < end {
+                // Reads into spare capacity: the bytes are not zeroed first.
+                let read = pread(&file, out, offset)?;
+                if read == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                offset += read as u64;
+            }
+            // More than the span may have been read: the next one follows here.
+            out.truncate(end);
+        }
+        Ok(())
+    }
+
+    /// Writes `blocks`, which are contiguous from `begin` of `piece` on, with as few calls as the
+    /// files allow. What falls on pads and gaps is dropped.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write(&self, piece: u32, begin: u32, blocks: &[Bytes]) -> io::Result<()> {
+        let length: usize = blocks.iter().map(Bytes::len).sum();
+        let mut rest = blocks.iter().cloned();
+        let mut block = Bytes::new();
+        let mut slices: Vec<Bytes> = Vec::with_capacity(blocks.len().min(MAX_SLICES));
+        for span in self.layout.spans(piece, begin, length as u32) {
+            let mut left = span.length as usize;
+            let mut offset = span.offset;
+            while left > 0 {
+                slices.clear();
+                let mut batch = 0;
+                while left > 0 && slices.len() < MAX_SLICES {
+                    if block.is_empty() {
+                        match rest.next() {
+                            Some(next) => block = next,
+                            None => break,
+                        }
+                        continue;
+                    }
+                    let part = block.split_to(block.len().min(left));
+                    left -= part.len();
+                    batch += part.len();
+                    slices.push(part);
+                }
+                if let Some(index) = span.file {
+                    write_all(&*self.file(index, true)?, &slices, offset)?;
+                }
+                if batch == 0 {
+                    break;
+                }
+                offset += batch as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes every file; with `sync` their data is on the device afterwards.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn close(&self, sync: bool) -> io::Result<()> {
+        let mut open = lock(&self.open);
+        open.order.clear();
+        let files = std::mem::take(&mut open.files);
+        drop(open);
+        for (file, writable) in files.into_values() {
+            if sync && writable {
+                file.sync_data()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// File `index`, opened before or now. With `write` it is made where it is missing.
+    pub(super) fn file(&self, index: u32, write: bool) -> io::Result<Arc<File>> {
+        let mut open = lock(&self.open);
+        if let Some((file, writable)) = open.files.get(&index)
+            && (*writable || !write)
+        {
+            return Ok(Arc::clone(file));
+        }
+        // Opened under the lock: two workers must not make and cut one file twice.
+        let file = Arc::new(self.open_file(index, write)?);
+        if open
+            .files
+            .insert(index, (Arc::clone(&file), write))
+            .is_none()
+        {
+            open.order.push_back(index);
+            if open.order.len() > open.limit
+                && let Some(oldest) = open.order.pop_front()
+            {
+                open.files.remove(&oldest);
+            }
+        }
+        Ok(file)
+    }
+
+    fn open_file(&self, index: u32, write: bool) -> io::Result<File> {
+        let file = &self.layout.info().files[index as usize];
+        let folder = self.folder(&file.path, write)?;
+        let name = last(&file.path)?;
+        if !write {
+            // Non-blocking: a pipe of that name must not hold a worker for ever.
+            let flags = NO_FOLLOW | OFlags::RDONLY | OFlags::NONBLOCK;
+            let opened = File::from(rfs::openat(&folder, name, flags, Mode::empty())?);
+            regular(&opened)?;
+            return Ok(opened);
+        }
+        let mode = if file.executable { 0o777 } else { 0o666 };
+        let flags = NO_FOLLOW | OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK;
+        let opened = File::from(rfs::openat(
+            &folder,
+            name,
+            flags,
+            Mode::from_raw_mode(mode),
+        )?);
+        regular(&opened)?;
+        // A longer file of that name would never equal the torrent's.
+        if opened.metadata()?.len() > file.length {
+            opened.set_len(file.length)?;
+        }
+        Ok(opened)
+    }
+
+    /// The folder of the file at `path`, walked from the output folder step by step.
+    fn folder(&self, path: &[String], create: bool) -> io::Result<OwnedFd> {
+        if create {
+            std::fs::create_dir_all(&self.root)?;
+        }
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        // The output folder itself is the user's choice, a link or not.
+        let mut at = rfs::open(&self.root, flags, Mode::empty())?;
+        for element in path.split_last().map_or(&[][..], |(_, folders)| folders) {
+            let element = clean(element)?;
+            let next = rfs::openat(&at, element, flags | OFlags::NOFOLLOW, Mode::empty());
+            at = match next {
+                Err(Errno::NOENT) if create => {
+                    match rfs::mkdirat(&at, element, Mode::from_raw_mode(0o777)) {
+                        Ok(()) | Err(Errno::EXIST) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                    rfs::openat(&at, element, flags | OFlags::NOFOLLOW, Mode::empty())?
+                }
+                next => next?,
+            };
+        }
+        Ok(at)
+    }
+
+    fn make_link(&self, path: &[String], target: &[String]) -> io::Result<()> {
+        let mut relative = PathBuf::new();
+        for _ in 1..path.len() {
+            relative.push("..");
+        }
+        for element in target {
+            relative.push(clean(element)?);
+        }
+        let folder = self.folder(path, true)?;
+        let name = last(path)?;
+        match rfs::symlinkat(&relative, &folder, name) {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => {
+                // Ours from an earlier run, or somebody's: left as it is.
+                rfs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Paths are clean when they get here; this is the second lock on the same door.
+fn clean(element: &str) -> io::Result<&str> {
+    let bad = matches!(element, "" | "." | "..") || element.contains(['/', '\0']);
+    if bad {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(element)
+}
+
+fn last(path: &[String]) -> io::Result<&str> {
+    clean(path.last().map_or("", String::as_str))
+}
+
+fn regular(file: &File) -> io::Result<()> {
+    if file.metadata()?.is_file() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+fn pread(file: &File, out: &mut Vec<u8>, offset: u64) -> io::Result<usize> {
+    loop {
+        match rustix::io::pread(file, rustix::buffer::spare_capacity(out), offset) {
+            Err(Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+fn write_all(file: impl AsFd, blocks: &[Bytes], mut offset: u64) -> io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = blocks.iter().map(|block| IoSlice::new(block)).collect();
+    let mut slices = &mut slices[..];
+    IoSlice::advance_slices(&mut slices, 0);
+    while !slices.is_empty() {
+        match rustix::io::pwritev(&file, slices, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                offset += written as u64;
+                IoSlice::advance_slices(&mut slices, written);
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

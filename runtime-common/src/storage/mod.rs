@@ -1,0 +1,301 @@
+//! Worker threads that answer the engine's jobs: files, hashes, names, saved state.
+//!
+//! Pieces are sharded over the workers, so that everything of one piece happens in order on one
+//! thread and no lock is held on the way. What is received stays in memory, hashed as it comes,
+//! until the piece is committed with a few large writes; over [`StorageConfig::memory_budget`]
+//! the largest pieces are spilled to their place in the files and read back where needed.
+
+mod files;
+mod piece;
+mod present;
+mod resolve;
+mod worker;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use trackerless_core::id::Id20;
+use trackerless_core::io::{JobError, JobId, JobResult, StateKind, TorrentId, Work};
+
+use crate::state::StateDir;
+pub use files::{FileStore, Layout};
+use resolve::Resolver;
+use worker::{Queue, Task, Worker};
+
+/// How storage works.
+#[derive(Debug, Clone)]
+pub struct StorageConfig {
+    /// Worker threads; 0 is as many as help on this machine.
+    pub threads: usize,
+    /// Bytes of unfinished pieces kept in memory; more are spilled to the files.
+    pub memory_budget: usize,
+    /// Open files at most, per torrent.
+    pub max_open_files: usize,
+    /// Whether files are flushed to the device when a torrent is closed.
+    pub sync_on_close: bool,
+    /// Where torrents without a folder of their own are put; without it they are refused.
+    pub output: Option<PathBuf>,
+    /// Where state is saved; without it saving succeeds and keeps nothing.
+    pub state: Option<StateDir>,
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            memory_budget: 64 << 20,
+            max_open_files: 128,
+            sync_on_close: true,
+            output: None,
+            state: None,
+        }
+    }
+}
+
+/// Called from any worker thread with every answer.
+pub(crate) type OnDone = dyn Fn(JobId, JobResult) + Send + Sync;
+
+/// What all workers share.
+pub(crate) struct Shared {
+    pub(crate) config: StorageConfig,
+    pub(crate) torrents: RwLock<HashMap<TorrentId, Arc<FileStore>>>,
+    /// Bytes of unfinished pieces in memory, over all workers.
+    pub(crate) kept: AtomicUsize,
+    pub(crate) on_done: Box<OnDone>,
+    folders: Mutex<BTreeMap<Id20, PathBuf>>,
+}
+
+impl Shared {
+    pub(crate) fn torrent(&self, torrent: TorrentId) -> Result<Arc<FileStore>, JobError> {
+        let torrents = self.torrents.read().unwrap_or_else(PoisonError::into_inner);
+        torrents.get(&torrent).cloned().ok_or(JobError::Missing)
+    }
+
+    pub(crate) fn folder(&self, info_hash: &Id20) -> Option<PathBuf> {
+        let own = lock(&self.folders).get(info_hash).cloned();
+        own.or_else(|| self.config.output.clone())
+    }
+
+    pub(crate) fn save(&self, kind: StateKind, data: &[u8]) -> JobResult {
+        match &self.config.state {
+            None => JobResult::Saved,
+            Some(dir) => match dir.save(kind, data) {
+                Ok(()) => JobResult::Saved,
+                Err(error) => JobResult::Failed(job_error(&error)),
+            },
+        }
+    }
+}
+
+/// Does the engine's jobs on threads of its own; they start with the first job.
+///
+/// Dropping it finishes what was submitted.
+pub struct Storage {
+    shared: Arc<Shared>,
+    workers: Vec<(Arc<Queue>, JoinHandle<()>)>,
+    resolver: Resolver,
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Storage")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Storage {
+    /// Storage whose answers go to `on_done`, called from its threads.
+    pub fn new(
+        config: StorageConfig,
+        on_done: impl Fn(JobId, JobResult) + Send + Sync + 'static,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            config,
+            torrents: RwLock::default(),
+            kept: AtomicUsize::new(0),
+            on_done: Box::new(on_done),
+            folders: Mutex::default(),
+        });
+        Self {
+            resolver: Resolver::new(Arc::clone(&shared)),
+            shared,
+            workers: Vec::new(),
+        }
+    }
+
+    /// Puts the torrent of this wire info-hash below `folder`; before its `Open` is submitted.
+    pub fn register(&self, info_hash: Id20, folder: PathBuf) {
+        lock(&self.shared.folders).insert(info_hash, folder);
+    }
+
+    /// Bytes of unfinished pieces in memory.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.shared.kept.load(Ordering::Relaxed)
+    }
+
+    /// Begins a job; never waits.
+    pub fn submit(&mut self, job: JobId, work: Work<'_>) {
+        match work {
+            Work::Resolve { host, port } => self.resolver.submit(job, host, port),
+            Work::SaveState { kind, data } => {
+                let data = data.into();
+                self.push(0, Task::Save { job, kind, data });
+            }
+            Work::Open { torrent, info } => {
+                self.push(0, Task::Open { job, torrent, info });
+            }
+            Work::CloseStorage { torrent } => {
+                // Whoever sees it last closes: every earlier job of the torrent is done then.
+                self.start();
+                let left = Arc::new(AtomicUsize::new(self.workers.len()));
+                for shard in 0..self.workers.len() {
+                    let left = Arc::clone(&left);
+                    self.push(shard, Task::Close { job, torrent, left });
+                }
+            }
+            Work::Read {
+                torrent,
+                piece,
+                begin,
+                length,
+            } => self.push_piece(
+                torrent,
+                piece,
+                Task::Read {
+                    job,
+                    torrent,
+                    piece,
+                    begin,
+                    length,
+                },
+            ),
+            Work::Write {
+                torrent,
+                piece,
+                begin,
+                data,
+            } => self.push_piece(
+                torrent,
+                piece,
+                Task::Write {
+                    job,
+                    torrent,
+                    piece,
+                    begin,
+                    data,
+                },
+            ),
+            Work::Hash {
+                torrent,
+                piece,
+                kind,
+            } => self.push_piece(
+                torrent,
+                piece,
+                Task::Hash {
+                    job,
+                    torrent,
+                    piece,
+                    kind,
+                },
+            ),
+            Work::Commit { torrent, piece } => self.push_piece(
+                torrent,
+                piece,
+                Task::Commit {
+                    job,
+                    torrent,
+                    piece,
+                },
+            ),
+            Work::Discard { torrent, piece } => self.push_piece(
+                torrent,
+                piece,
+                Task::Discard {
+                    job,
+                    torrent,
+                    piece,
+                },
+            ),
+        }
+    }
+
+    fn push_piece(&mut self, torrent: TorrentId, piece: u32, task: Task) {
+        self.start();
+        let shard = (piece as usize).wrapping_add(torrent.0.index as usize) % self.workers.len();
+        self.push(shard, task);
+    }
+
+    fn push(&mut self, shard: usize, task: Task) {
+        self.start();
+        self.workers[shard].0.push(task);
+    }
+
+    fn start(&mut self) {
+        if !self.workers.is_empty() {
+            return;
+        }
+        let threads = match self.shared.config.threads {
+            // More than four only wait for one another's disk.
+            0 => std::thread::available_parallelism().map_or(2, |n| n.get().clamp(1, 4)),
+            threads => threads,
+        };
+        for index in 0..threads {
+            let queue = Arc::new(Queue::default());
+            let worker = Worker::new(Arc::clone(&self.shared), Arc::clone(&queue));
+            let thread = std::thread::Builder::new()
+                .name(format!("storage-{index}"))
+                .spawn(move || worker.run());
+            match thread {
+                Ok(thread) => self.workers.push((queue, thread)),
+                Err(error) if self.workers.is_empty() => {
+                    panic!("no thread for storage: {error}")
+                }
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        for (queue, _) in &self.workers {
+            queue.push(Task::End);
+        }
+        for (_, thread) in self.workers.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The engine's view of an error of the operating system.
+pub(crate) fn job_error(error: &io::Error) -> JobError {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => JobError::Missing,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JobError::NoSpace,
+        io::ErrorKind::FileTooLarge => JobError::NoSpace,
+        io::ErrorKind::PermissionDenied
+        | io::ErrorKind::ReadOnlyFilesystem
+        | io::ErrorKind::NotADirectory
+        | io::ErrorKind::IsADirectory => JobError::Permission,
+        // A symbolic link where a file or folder of the torrent should be.
+        _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            JobError::Permission
+        }
+        _ => JobError::Io,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,417 @@
+//! One worker thread: its queue, its pieces.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use bytes::Bytes;
+use sha1::Digest as _;
+use trackerless_core::id::Id20;
+use trackerless_core::io::{
+    Digest, HashKind, JobError, JobId, JobResult, Opened, StateKind, TorrentId,
+};
+use trackerless_core::metainfo::Info;
+
+use super::files::FileStore;
+use super::piece::Piece;
+use super::present::present;
+use super::{Shared, job_error, lock};
+
+/// Bytes read from disk at once to be hashed.
+const HASH_CHUNK: u32 = 256 * 1024;
+
+pub(super) enum Task {
+    Open {
+        job: JobId,
+        torrent: TorrentId,
+        info: Arc<Info>,
+    },
+    Read {
+        job: JobId,
+        torrent: TorrentId,
+        piece: u32,
+        begin: u32,
+        length: u32,
+    },
+    Write {
+        job: JobId,
+        torrent: TorrentId,
+        piece: u32,
+        begin: u32,
+        data: Bytes,
+    },
+    Hash {
+        job: JobId,
+        torrent: TorrentId,
+        piece: u32,
+        kind: HashKind,
+    },
+    Commit {
+        job: JobId,
+        torrent: TorrentId,
+        piece: u32,
+    },
+    Discard {
+        job: JobId,
+        torrent: TorrentId,
+        piece: u32,
+    },
+    Close {
+        job: JobId,
+        torrent: TorrentId,
+        left: Arc<AtomicUsize>,
+    },
+    Save {
+        job: JobId,
+        kind: StateKind,
+        data: Box<[u8]>,
+    },
+    End,
+}
+
+#[derive(Default)]
+struct Waiting {
+    tasks: VecDeque<Task>,
+    idle: bool,
+}
+
+/// Tasks of one worker, in order.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    wake: Condvar,
+}
+
+impl Queue {
+    pub(super) fn push(&self, task: Task) {
+        let mut waiting = lock(&self.waiting);
+        waiting.tasks.push_back(task);
+        // A wake-up is a system call: only for a worker that sleeps.
+        if std::mem::take(&mut waiting.idle) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Moves all tasks to `into`, which is empty; waits for the first.
+    fn take(&self, into: &mut VecDeque<Task>) {
+        let mut waiting = lock(&self.waiting);
+        while waiting.tasks.is_empty() {
+            waiting.idle = true;
+            waiting = self
+                .wake
+                .wait(waiting)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        waiting.idle = false;
+        std::mem::swap(&mut waiting.tasks, into);
+    }
+}
+
+type PieceKey = (TorrentId, u32);
+
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+    pieces: HashMap<PieceKey, Piece>,
+    buffer: Vec<u8>,
+}
+
+impl Worker {
+    pub(super) fn new(shared: Arc<Shared>, queue: Arc<Queue>) -> Self {
+        Self {
+            shared,
+            queue,
+            pieces: HashMap::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut tasks = VecDeque::new();
+        loop {
+            self.queue.take(&mut tasks);
+            for task in tasks.drain(..) {
+                if matches!(task, Task::End) {
+                    return;
+                }
+                if let Some((job, result)) = self.perform(task) {
+                    (self.shared.on_done)(job, result);
+                }
+            }
+        }
+    }
+
+    fn perform(&mut self, task: Task) -> Option<(JobId, JobResult)> {
+        Some(match task {
+            Task::Open { job, torrent, info } => (job, answer(self.open(torrent, info))),
+            Task::Read {
+                job,
+                torrent,
+                piece,
+                begin,
+                length,
+            } => (
+                job,
+                answer(
+                    self.read(torrent, piece, begin, length)
+                        .map(JobResult::Read),
+                ),
+            ),
+            Task::Write {
+                job,
+                torrent,
+                piece,
+                begin,
+                data,
+            } => {
+                let done = self.write(torrent, piece, begin, data);
+                (job, answer(done.map(|()| JobResult::Written)))
+            }
+            Task::Hash {
+                job,
+                torrent,
+                piece,
+                kind,
+            } => {
+                let digest = self.hash(torrent, piece, kind);
+                (job, answer(digest.map(JobResult::Hashed)))
+            }
+            Task::Commit {
+                job,
+                torrent,
+                piece,
+            } => {
+                let done = self.commit(torrent, piece);
+                (job, answer(done.map(|()| JobResult::Committed)))
+            }
+            Task::Discard {
+                job,
+                torrent,
+                piece,
+            } => {
+                self.forget(|key| *key == (torrent, piece));
+                (job, JobResult::Discarded)
+            }
+            Task::Close { job, torrent, left } => {
+                self.forget(|key| key.0 == torrent);
+                if left.fetch_sub(1, Ordering::AcqRel) > 1 {
+                    return None;
+                }
+                let done = self.close(torrent);
+                (job, answer(done.map(|()| JobResult::ClosedStorage)))
+            }
+            Task::Save { job, kind, data } => (job, self.shared.save(kind, &data)),
+            Task::End => return None,
+        })
+    }
+
+    fn open(&self, torrent: TorrentId, info: Arc<Info>) -> Result<JobResult, JobError> {
+        let short: Id20 = info.hashes.short();
+        let root = self.shared.folder(&short).ok_or(JobError::Permission)?;
+        let store = FileStore::new(info, root, self.shared.config.max_open_files);
+        let found = store
+            .prepare()
+            .and_then(|()| present(&store))
+            .map_err(|error| job_error(&error))?;
+        self.shared
+            .torrents
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(torrent, Arc::new(store));
+        Ok(JobResult::Opened(Box::new(Opened { present: found })))
+    }
+
+    fn close(&self, torrent: TorrentId) -> Result<(), JobError> {
+        let store = self
+            .shared
+            .torrents
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&torrent);
+        match store {
+            Some(store) => store
+                .close(self.shared.config.sync_on_close)
+                .map_err(|error| job_error(&error)),
+            None => Ok(()),
+        }
+    }
+
+    fn read(
+        &self,
+        torrent: TorrentId,
+        piece: u32,
+        begin: u32,
+        length: u32,
+    ) -> Result<Bytes, JobError> {
+        let store = self.shared.torrent(torrent)?;
+        check_range(&store, piece, begin, length)?;
+        let kept = self.pieces.get(&(torrent, piece));
+        if let Some(slice) = kept.and_then(|kept| kept.slice(begin, length)) {
+            return Ok(slice);
+        }
+        let mut out = Vec::with_capacity(length as usize);
+        match kept {
+            Some(kept) if kept.covers(begin, begin + length) => {
+                out.resize(length as usize, 0);
+                kept.overlay(begin, &mut out);
+            }
+            _ => {
+                store
+                    .read(piece, begin, length, &mut out)
+                    .map_err(|error| job_error(&error))?;
+                if let Some(kept) = kept {
+                    kept.overlay(begin, &mut out);
+                }
+            }
+        }
+        Ok(out.into())
+    }
+
+    fn write(
+        &mut self,
+        torrent: TorrentId,
+        piece: u32,
+        begin: u32,
+        data: Bytes,
+    ) -> Result<(), JobError> {
+        let store = self.shared.torrent(torrent)?;
+        check_range(&store, piece, begin, data.len() as u32)?;
+        let kept = self.pieces.entry((torrent, piece)).or_default();
+        let before = kept.kept();
+        kept.write(begin, data);
+        let (grown, after) = (kept.kept() - before, kept.kept());
+        let total = self.shared.kept.fetch_add(grown, Ordering::Relaxed) + grown;
+        if total > self.shared.config.memory_budget && after > 0 {
+            self.spill_largest()?;
+        }
+        Ok(())
+    }
+
+    /// Brings the piece that holds most memory to its place in the files.
+    fn spill_largest(&mut self) -> Result<(), JobError> {
+        let largest = self.pieces.iter_mut().max_by_key(|(_, piece)| piece.kept());
+        let Some((&(torrent, index), piece)) = largest else {
+            return Ok(());
+        };
+        let store = self.shared.torrent(torrent)?;
+        flush(&store, index, piece).map_err(|error| job_error(&error))?;
+        self.shared.kept.fetch_sub(piece.kept(), Ordering::Relaxed);
+        piece.clear_blocks();
+        Ok(())
+    }
+
+    fn hash(&mut self, torrent: TorrentId, index: u32, kind: HashKind) -> Result<Digest, JobError> {
+        let store = self.shared.torrent(torrent)?;
+        let size = store.layout().info().piece_size(index);
+        let mut piece = self.pieces.get_mut(&(torrent, index));
+        match kind {
+            HashKind::Sha1 => {
+                let (mut hasher, hashed) = match &mut piece {
+                    Some(piece) => piece.take_hash(),
+                    None => Default::default(),
+                };
+                let piece = piece.as_deref();
+                visit(
+                    &store,
+                    index,
+                    piece,
+                    hashed..size,
+                    &mut self.buffer,
+                    |bytes| {
+                        hasher.update(bytes);
+                    },
+                )
+                .map_err(|error| job_error(&error))?;
+                Ok(Digest::Sha1(hasher.finalize().into()))
+            }
+            HashKind::Merkle => Err(JobError::Unsupported),
+        }
+    }
+
+    fn commit(&mut self, torrent: TorrentId, index: u32) -> Result<(), JobError> {
+        let store = self.shared.torrent(torrent)?;
+        let Some(piece) = self.pieces.get(&(torrent, index)) else {
+            return Ok(());
+        };
+        // On an error the piece stays in memory: the engine may try again.
+        flush(&store, index, piece).map_err(|error| job_error(&error))?;
+        self.forget(|key| *key == (torrent, index));
+        Ok(())
+    }
+
+    fn forget(&mut self, which: impl Fn(&PieceKey) -> bool) {
+        let mut freed = 0;
+        self.pieces.retain(|key, piece| {
+            let gone = which(key);
+            if gone {
+                freed += piece.kept();
+            }
+            !gone
+        });
+        self.shared.kept.fetch_sub(freed, Ordering::Relaxed);
+    }
+}
+
+fn answer(result: Result<JobResult, JobError>) -> JobResult {
+    result.unwrap_or_else(JobResult::Failed)
+}
+
+fn check_range(store: &FileStore, piece: u32, begin: u32, length: u32) -> Result<(), JobError> {
+    let size = store.layout().info().piece_size(piece);
+    match begin.checked_add(length) {
+        Some(end) if end <= size => Ok(()),
+        _ => Err(JobError::Missing),
+    }
+}
+
+/// Writes what is in memory, each contiguous run with as few calls as possible.
+fn flush(store: &FileStore, index: u32, piece: &Piece) -> io::Result<()> {
+    let mut run: Vec<Bytes> = Vec::with_capacity(piece.blocks().len());
+    let (mut begin, mut end) = (0, 0);
+    for (&start, block) in piece.blocks() {
+        if start != end && !run.is_empty() {
+            store.write(index, begin, &run)?;
+            run.clear();
+        }
+        if run.is_empty() {
+            begin = start;
+        }
+        run.push(block.clone());
+        end = start + block.len() as u32;
+    }
+    if run.is_empty() {
+        return Ok(());
+    }
+    store.write(index, begin, &run)
+}
+
+/// Shows the bytes of `range` in order: from memory where they are kept, else from the files.
+fn visit(
+    store: &FileStore,
+    index: u32,
+    piece: Option<&Piece>,
+    range: std::ops::Range<u32>,
+    buffer: &mut Vec<u8>,
+    mut show: impl FnMut(&[u8]),
+) -> io::Result<()> {
+    let mut at = range.start;
+    while at < range.end {
+        if let Some(run) = piece.and_then(|piece| piece.run_at(at)) {
+            let run = run.slice(..run.len().min((range.end - at) as usize));
+            show(&run);
+            at += run.len() as u32;
+            continue;
+        }
+        let until = piece
+            .and_then(|piece| piece.next_run(at))
+            .unwrap_or(range.end)
+            .min(range.end)
+            .min(at + HASH_CHUNK);
+        buffer.clear();
+        store.read(index, at, until - at, buffer)?;
+        show(buffer);
+        at = until;
+    }
+    Ok(())
+}
