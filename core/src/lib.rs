@@ -24,6 +24,7 @@ pub mod metainfo;
 pub mod record;
 pub mod rng;
 pub mod slab;
+pub mod storage;
 pub mod swarm;
 pub mod time;
 pub mod wire;

@@ -1,6 +1,7 @@
 //! What goes into a swarm and what comes out of it.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use bytes::Bytes;
@@ -10,6 +11,21 @@ use crate::id::PeerId;
 use crate::io::{ConnId, JobResult, StateKind};
 use crate::metainfo::Info;
 use crate::wire::{BlockRef, Message};
+
+/// How one torrent is to be handled.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Options {
+    /// Indices of the wanted files; empty means all.
+    pub select: Vec<u32>,
+    /// Pieces in order instead of rarest first.
+    pub sequential: bool,
+    /// Stop once the metadata is there.
+    pub metadata_only: bool,
+    /// Hash everything on disk, whatever the resume data says.
+    pub check: bool,
+    /// Our own peer id. With it, of two connections to one peer both sides keep the same one.
+    pub peer_id: Option<PeerId>,
+}
 
 /// What a swarm is told.
 #[derive(Debug)]
@@ -48,7 +64,8 @@ pub enum Input<'a> {
         /// The bytes.
         data: Bytes,
     },
-    /// Unsent bytes of a connection fell below half its window.
+    /// Bytes of a connection left, and fewer than half its window are unsent. Told after every
+    /// departure that leaves it so: the swarm lets go of what it counts as unsent only then.
     Writable {
         /// The connection.
         conn: ConnId,
@@ -146,7 +163,7 @@ pub enum Event {
     /// Do a job; answered by `JobDone`.
     Job(JobToken, Job),
     /// Block bytes taken in (positive) or given up (negative) since the last one, for the
-    /// engine's disk budget: received and neither committed nor discarded.
+    /// engine's disk budget: see [`crate::storage::InFlight`].
     DiskBytes(i64),
     /// More or fewer peers are wanted; the engine asks its sources more or less often.
     WantPeers(bool),

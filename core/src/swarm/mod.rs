@@ -1,50 +1,154 @@
 //! One torrent: its peers, pieces and policies.
+//!
+//! [`Swarm`] goes from metadata over opening and checking what is on disk to fetching and
+//! serving. It decides alone: what torrents share reaches it as [`Grant`]s, what it wants done
+//! leaves it as [`Event`]s.
 
 pub mod bitfield;
 pub mod choker;
-mod io;
 pub mod picker;
 pub mod rate;
 
+mod client;
+mod content;
+mod downloads;
+mod exchange;
+mod fast;
+mod io;
+mod messages;
+mod peer;
+mod peers;
+mod pieces;
+mod requests;
+mod sessions;
+mod uploads;
+
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
+use core::net::SocketAddr;
 
-pub use io::{Event, Grant, Input, Job, JobToken};
+pub use io::{Event, Grant, Input, Job, JobToken, Options};
 
+use self::choker::{Choker, ChokerConfig};
+use self::content::Content;
+use self::peer::Peer;
+use self::peers::Peers;
+use self::picker::PeerKey;
+use self::rate::RateMeter;
 use crate::config::Config;
 use crate::engine::{TorrentState, TorrentStats};
+use crate::event::{self, CloseReason, PeerSource};
 use crate::id::InfoHashes;
-use crate::io::TorrentId;
+use crate::io::{ConnId, JobError, TorrentId};
 use crate::metainfo::Info;
-use crate::time::Instant;
+use crate::rng::{Choice, Label};
+use crate::slab::{Key, Slab};
+use crate::storage::InFlight;
+use crate::time::{Duration, Instant};
+use crate::wire::BlockRef;
 
-/// How one torrent is to be handled.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Options {
-    /// Indices of the wanted files; empty means all.
-    pub select: Vec<u32>,
-    /// Pieces in order instead of rarest first.
-    pub sequential: bool,
-    /// Stop once the metadata is there.
-    pub metadata_only: bool,
-    /// Hash everything on disk, whatever the resume data says.
-    pub check: bool,
+/// Time between looks at rates and overdue requests, while there are peers.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// Peers that left whose addresses are remembered, so that a bad piece can still be blamed.
+const MAX_DEPARTED: usize = 256;
+
+/// What the swarm is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The metadata is being fetched.
+    Metadata,
+    /// Storage is being opened.
+    Opening,
+    /// What is on disk is being hashed.
+    Checking,
+    /// Pieces are fetched and served.
+    Active,
+    /// Storage failed, or the metadata was all that was wanted: nothing moves any more.
+    Halted,
+    /// `Stop` came; storage and resume data are being closed.
+    Stopping,
+    /// `Stopped` was told.
+    Stopped,
+}
+
+/// A job whose answer is awaited.
+#[derive(Debug, Clone, Copy)]
+enum Pending {
+    Open,
+    Read { conn: ConnId, block: BlockRef },
+    Write { piece: u32, bytes: u32 },
+    Check { piece: u32 },
+    Hash { piece: u32 },
+    Commit { piece: u32 },
+    Discard,
+    Save,
+    Close,
 }
 
 /// One torrent.
-#[derive(Debug)]
 pub struct Swarm {
+    config: Arc<Config>,
+    torrent: TorrentId,
     hashes: InfoHashes,
+    options: Options,
+    now: Instant,
+    choice: Choice,
+    phase: Phase,
     info: Option<Arc<Info>>,
+    content: Option<Content>,
+    peers: BTreeMap<ConnId, Peer>,
+    by_key: BTreeMap<PeerKey, ConnId>,
+    last_key: u32,
+    departed: VecDeque<(PeerKey, SocketAddr)>,
+    known: Peers,
+    choker: Choker,
+    /// A slot may have become free, or someone became interested.
+    fill_slots: bool,
+    grant: Grant,
+    connects: u64,
+    port: Option<u16>,
+    jobs: Slab<Pending>,
+    flight: InFlight,
+    /// Peers with requests that may be served, in turn.
+    serving: VecDeque<ConnId>,
+    /// Block bytes being read for peers or unsent, over all of them.
+    outbound: u64,
+    /// Payload bytes sent or promised by a read.
+    upload_claimed: u64,
+    down: RateMeter,
+    up: RateMeter,
+    /// Changes whenever a peer for which there was nothing to ask may be asked again.
+    epoch: u64,
+    refilled: u64,
+    endgame: bool,
+    /// Resume data differs from what was saved.
+    dirty: bool,
+    saving: bool,
+    save_at: Option<Instant>,
+    wants_peers: bool,
+    housekeeping_at: Option<Instant>,
+    /// Work is left over from this input.
+    unfinished: bool,
+    timeout: Option<Instant>,
+    blocks: Vec<BlockRef>,
+}
+
+impl fmt::Debug for Swarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Swarm")
+            .field("hashes", &self.hashes)
+            .field("phase", &self.phase)
+            .field("peers", &self.peers.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Swarm {
     /// Starts a torrent: with its metadata (`info`) storage is opened, without it the metadata
     /// is fetched from peers first. `number` and `seed` name its random streams.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is a different thing, all are needed"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "each is a different thing, all are needed")]
     #[must_use]
     pub fn new(
         config: Arc<Config>,
@@ -57,19 +161,80 @@ impl Swarm {
         now: Instant,
         events: &mut Vec<Event>,
     ) -> Self {
-        let _ = (config, torrent, number, seed, options, now, events);
-        Self { hashes, info }
+        let mut swarm = Self {
+            torrent,
+            hashes,
+            options,
+            now,
+            choice: Choice::new(seed, Label::Swarm(number)),
+            phase: Phase::Metadata,
+            info: None,
+            content: None,
+            peers: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            last_key: 0,
+            departed: VecDeque::new(),
+            known: Peers::default(),
+            choker: Choker::new(ChokerConfig::from(&config.swarm), now),
+            fill_slots: false,
+            grant: Grant::default(),
+            connects: 0,
+            port: None,
+            jobs: Slab::default(),
+            flight: InFlight::default(),
+            serving: VecDeque::new(),
+            outbound: 0,
+            upload_claimed: 0,
+            down: RateMeter::default(),
+            up: RateMeter::default(),
+            epoch: 0,
+            refilled: 0,
+            endgame: false,
+            dirty: false,
+            saving: false,
+            save_at: None,
+            wants_peers: true,
+            housekeeping_at: None,
+            unfinished: false,
+            timeout: None,
+            blocks: Vec::new(),
+            config,
+        };
+        swarm.start(info, events);
+        swarm.settle(events);
+        swarm
     }
 
-    /// Takes one input and appends what follows from it to `events`.
+    /// Takes one input and appends what follows from it to `events`. `now` that runs backwards is
+    /// read as standing still.
     pub fn handle(&mut self, now: Instant, input: Input<'_>, events: &mut Vec<Event>) {
-        let _ = (now, input, events);
+        self.now = self.now.max(now);
+        match input {
+            Input::Tick => {}
+            Input::PeersFound(source, addrs) => self.on_peers_found(source, addrs, events),
+            Input::Joined { conn, addr, incoming, peer_id, fast, extended, dht } => {
+                let hello = peer::Hello { addr, incoming, peer_id, fast, extended, dht };
+                self.on_joined(conn, hello, events);
+            }
+            Input::Message(conn, message) => self.on_message(conn, message, events),
+            Input::BlockPart { conn, block, offset, data } => {
+                self.on_block_part(conn, block, offset, data, events);
+            }
+            Input::Writable { conn, unsent } => self.on_writable(conn, unsent),
+            Input::Gone { conn, addr, reason } => self.on_gone(conn, addr, reason, events),
+            Input::JobDone(token, result) => self.on_job_done(token, result, events),
+            Input::Grant(grant) => self.grant = grant,
+            Input::Listening { port } => self.port = Some(port),
+            Input::Save => self.save(events),
+            Input::Stop => self.on_stop(events),
+        }
+        self.settle(events);
     }
 
     /// When the next `Tick` is due at the latest. O(1).
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        None
+        self.timeout
     }
 
     /// The metadata, once it is known.
@@ -88,15 +253,192 @@ impl Swarm {
     #[must_use]
     pub fn stats(&self) -> TorrentStats {
         TorrentStats {
-            state: TorrentState::Stopped,
-            done: 0,
-            total: 0,
-            downloaded: 0,
-            uploaded: 0,
-            down_rate: 0,
-            up_rate: 0,
-            peers: 0,
-            seeds: 0,
+            state: match self.phase {
+                Phase::Metadata => TorrentState::Metadata,
+                Phase::Opening | Phase::Checking => TorrentState::Checking,
+                Phase::Active if self.is_complete() => TorrentState::Seeding,
+                Phase::Active => TorrentState::Downloading,
+                Phase::Halted | Phase::Stopping | Phase::Stopped => TorrentState::Stopped,
+            },
+            done: self.content.as_ref().map_or(0, |content| content.done),
+            total: self.content.as_ref().map_or(0, |content| content.total),
+            downloaded: self.down.total(),
+            uploaded: self.up.total(),
+            down_rate: self.down.rate(self.now),
+            up_rate: self.up.rate(self.now),
+            peers: self.peers.len() as u32,
+            seeds: self.peers.values().filter(|peer| peer.is_seed()).count() as u32,
+        }
+    }
+
+    /// Whether every wanted piece is verified and in its files.
+    fn is_complete(&self) -> bool {
+        self.phase == Phase::Active
+            && self.content.as_ref().is_some_and(|content| content.picker.is_complete())
+    }
+
+    /// Whether peers are of use in this phase.
+    fn is_open_to_peers(&self) -> bool {
+        !matches!(self.phase, Phase::Halted | Phase::Stopping | Phase::Stopped)
+    }
+
+    fn is_private(&self) -> bool {
+        self.info.as_ref().is_some_and(|info| info.private)
+    }
+
+    fn job(&mut self, pending: Pending, job: Job, events: &mut Vec<Event>) {
+        let key = self.jobs.insert(pending);
+        let token = u64::from(key.generation) << 32 | u64::from(key.index);
+        events.push(Event::Job(JobToken(token), job));
+    }
+
+    fn take_job(&mut self, token: JobToken) -> Option<Pending> {
+        let key = Key { index: token.0 as u32, generation: (token.0 >> 32) as u32 };
+        self.jobs.remove(key)
+    }
+
+    fn public(&self, event: event::Event, events: &mut Vec<Event>) {
+        events.push(Event::Public(event));
+    }
+
+    /// Everything that follows from any input: work that waits is done while it may be, and the
+    /// next deadline is computed.
+    fn settle(&mut self, events: &mut Vec<Event>) {
+        self.unfinished = false;
+        if self.is_open_to_peers() {
+            self.housekeep(events);
+            self.ask_for_metadata(events);
+            self.send_haves(events);
+            self.choke(events);
+            self.refill(events);
+            self.serve(events);
+            self.connect_more(events);
+            self.tell_wants(events);
+        }
+        if self.dirty && !self.saving && self.save_at.is_some_and(|at| at <= self.now) {
+            self.save(events);
+        }
+        let change = self.flight.take_change();
+        if change != 0 {
+            events.push(Event::DiskBytes(change));
+        }
+        self.timeout = self.earliest();
+    }
+
+    fn earliest(&self) -> Option<Instant> {
+        if self.unfinished {
+            return Some(self.now);
+        }
+        let open = self.is_open_to_peers();
+        let save = self.save_at.filter(|_| self.dirty && !self.saving);
+        let retry = self.known.next_retry().filter(|_| open && self.may_connect());
+        let rounds = self.choker.next_timeout();
+        let rounds = (self.phase == Phase::Active && !self.peers.is_empty()).then_some(rounds);
+        let metadata = self.metadata_timeout();
+        [self.housekeeping_at, save, retry, rounds, metadata].into_iter().flatten().min()
+    }
+
+    /// Rates, pipelines and overdue requests, once a second while there are peers.
+    fn housekeep(&mut self, events: &mut Vec<Event>) {
+        if self.peers.is_empty() {
+            self.housekeeping_at = None;
+            return;
+        }
+        let due = *self.housekeeping_at.get_or_insert(self.now + HOUSEKEEPING);
+        if due <= self.now {
+            self.housekeeping_at = Some(self.now + HOUSEKEEPING);
+            self.review_peers(events);
+        }
+    }
+
+    /// Whether attempts may be made at all in this phase.
+    fn may_connect(&self) -> bool {
+        matches!(self.phase, Phase::Metadata | Phase::Active)
+            && self.connects < self.grant.connects_total
+            && self.known.connecting() < usize::from(self.config.swarm.max_half_open)
+            && self.peers.len() + self.known.connecting() < self.peer_limit()
+    }
+
+    /// Connections the swarm may hold.
+    fn peer_limit(&self) -> usize {
+        usize::from(self.config.swarm.max_peers).min(self.grant.connections as usize)
+    }
+
+    fn connect_more(&mut self, events: &mut Vec<Event>) {
+        while self.may_connect() {
+            let Some(addr) = self.known.next_to_connect(self.now) else { return };
+            self.connects += 1;
+            events.push(Event::Connect(addr));
+        }
+    }
+
+    fn tell_wants(&mut self, events: &mut Vec<Event>) {
+        let fraction = if self.is_complete() { 8 } else { 2 };
+        let enough = (usize::from(self.config.swarm.max_peers) / fraction).max(1);
+        let wants = self.peers.len() < enough;
+        if wants != self.wants_peers {
+            self.wants_peers = wants;
+            events.push(Event::WantPeers(wants));
+        }
+    }
+
+    fn on_peers_found(
+        &mut self,
+        source: PeerSource,
+        addrs: &[SocketAddr],
+        events: &mut Vec<Event>,
+    ) {
+        let open = matches!(source, PeerSource::Dht | PeerSource::Pex | PeerSource::Lsd);
+        if !self.is_open_to_peers() || (open && self.is_private()) {
+            return;
+        }
+        for addr in addrs.iter().copied() {
+            if self.known.on_found(&self.config.swarm, source, addr) {
+                let torrent = self.torrent;
+                self.public(event::Event::PeerFound { torrent, addr, source }, events);
+            }
+        }
+    }
+
+    /// Storage failed: nothing more is fetched or served.
+    fn storage_failed(&mut self, piece: Option<u32>, error: JobError, events: &mut Vec<Event>) {
+        if !self.is_open_to_peers() {
+            return;
+        }
+        let torrent = self.torrent;
+        self.public(event::Event::StorageFailed { torrent, piece, error }, events);
+        self.halt(events);
+    }
+
+    /// Says goodbye to every peer; nothing moves any more.
+    fn halt(&mut self, events: &mut Vec<Event>) {
+        self.phase = Phase::Halted;
+        let conns: Vec<_> = self.peers.keys().copied().collect();
+        for conn in conns {
+            self.close(conn, CloseReason::Shutdown, events);
+        }
+        self.housekeeping_at = None;
+    }
+
+    fn on_stop(&mut self, events: &mut Vec<Event>) {
+        if matches!(self.phase, Phase::Stopping | Phase::Stopped) {
+            return;
+        }
+        self.halt(events);
+        self.phase = Phase::Stopping;
+        self.save(events);
+        if self.content.is_some() {
+            self.job(Pending::Close, Job::Close, events);
+        }
+        self.finish_stop(events);
+    }
+
+    /// Tells that all is over, once the last save and the storage's end are answered.
+    fn finish_stop(&mut self, events: &mut Vec<Event>) {
+        let waits = self.jobs.iter().any(|(_, job)| matches!(job, Pending::Save | Pending::Close));
+        if self.phase == Phase::Stopping && !waits {
+            self.phase = Phase::Stopped;
+            events.push(Event::Stopped);
         }
     }
 }

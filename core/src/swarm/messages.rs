@@ -1,0 +1,200 @@
+//! What each message of a peer changes.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::bitfield::Bitfield;
+use super::peer::{Base, MAX_ALLOWED_FAST, MAX_EARLY_HAVES, Peer, Pieces};
+use super::{Event, Swarm};
+use crate::event::{CloseReason, PeerSource};
+use crate::io::ConnId;
+use crate::wire::{ExtensionHandshake, Message};
+
+impl Swarm {
+    pub(super) fn on_message(
+        &mut self,
+        conn: ConnId,
+        message: Message,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let needs_fast = matches!(
+            message,
+            Message::HaveAll
+                | Message::HaveNone
+                | Message::Suggest(_)
+                | Message::Reject(_)
+                | Message::AllowedFast(_)
+        );
+        if needs_fast && !peer.fast {
+            let reason = CloseReason::Protocol("fast message without the fast extension");
+            self.close(conn, reason, events);
+            return;
+        }
+        match message {
+            Message::KeepAlive | Message::Suggest(_) | Message::Piece { .. } => {}
+            Message::Choke => self.on_choke(conn),
+            Message::Unchoke => {
+                peer.choking = false;
+                self.ask_again(conn, events);
+            }
+            Message::Interested => {
+                peer.peer_interested = true;
+                self.fill_slots = true;
+            }
+            Message::NotInterested => {
+                peer.peer_interested = false;
+                self.fill_slots |= !peer.choked;
+                self.close_if_useless(conn, events);
+            }
+            Message::Have(piece) => self.on_have(conn, piece, events),
+            Message::Bitfield(bytes) => self.on_pieces(conn, Base::Bits(bytes), events),
+            Message::HaveAll => self.on_pieces(conn, Base::All, events),
+            Message::HaveNone => self.on_pieces(conn, Base::None, events),
+            Message::Request(block) => {
+                peer.opened = true;
+                self.on_request(conn, block, events);
+            }
+            Message::Cancel(block) => self.on_cancel(conn, block, events),
+            Message::Reject(block) => self.on_reject(conn, block, events),
+            Message::AllowedFast(piece) => {
+                if peer.allowed_in.len() < MAX_ALLOWED_FAST && !peer.allowed_in.contains(&piece) {
+                    peer.allowed_in.push(piece);
+                    self.ask_again(conn, events);
+                }
+            }
+            Message::Port(port) => {
+                let addr = SocketAddr::new(peer.addr.ip(), port);
+                if port != 0 && !self.is_private() {
+                    events.push(Event::DhtNode(addr));
+                }
+            }
+            Message::ExtensionHandshake(handshake) => {
+                self.on_extension_handshake(conn, &handshake, events);
+            }
+            Message::Metadata(message) => self.on_metadata_message(conn, message, events),
+        }
+    }
+
+    /// A bitfield, HAVE_ALL or HAVE_NONE: once, and first.
+    fn on_pieces(&mut self, conn: ConnId, base: Base, events: &mut Vec<Event>) {
+        let count = self.content.as_ref().map(|content| content.info.piece_count);
+        let limit = self.config.swarm.max_pieces.div_ceil(8) as usize;
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        if peer.opened {
+            self.close(conn, CloseReason::Protocol("bitfield out of place"), events);
+            return;
+        }
+        peer.opened = true;
+        if let Pieces::Early { base: early, .. } = &mut peer.pieces {
+            if matches!(&base, Base::Bits(bytes) if bytes.len() > limit) {
+                self.close(conn, CloseReason::Limit("swarm.max_pieces"), events);
+                return;
+            }
+            // A copy: a slice would pin the buffer it was read into until the metadata is known.
+            *early = match base {
+                Base::Bits(bytes) => Base::Bits(Bytes::copy_from_slice(&bytes)),
+                other => other,
+            };
+            self.on_seed_known(conn);
+            return;
+        }
+        let Some(count) = count else { return };
+        let bits = match base {
+            Base::Bits(bytes) => Bitfield::from_bytes(count, &bytes),
+            Base::All => Ok(Bitfield::full(count)),
+            Base::None | Base::Unsaid => Ok(Bitfield::new(count)),
+        };
+        match bits {
+            Ok(bits) => self.set_pieces(conn, bits, events),
+            Err(_) => self.close(conn, CloseReason::Protocol("bitfield of wrong size"), events),
+        }
+    }
+
+    fn on_have(&mut self, conn: ConnId, piece: u32, events: &mut Vec<Event>) {
+        let max = self.config.swarm.max_pieces;
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        peer.opened = true;
+        match (&mut peer.pieces, &mut self.content) {
+            (Pieces::Early { haves, .. }, _) => {
+                if piece >= max {
+                    self.close(conn, CloseReason::Limit("swarm.max_pieces"), events);
+                } else if haves.len() >= MAX_EARLY_HAVES {
+                    self.close(conn, CloseReason::Limit("early haves"), events);
+                } else {
+                    haves.push(piece);
+                }
+            }
+            (_, Some(content)) if piece >= content.info.piece_count => {
+                self.close(conn, CloseReason::Protocol("have of no piece"), events);
+            }
+            (Pieces::Some(bits), Some(content)) => {
+                if !bits.set(piece) {
+                    return;
+                }
+                content.picker.peer_has(piece);
+                let full = bits.is_full();
+                if content.picker.wants(piece) {
+                    peer.wanted += 1;
+                    self.update_interest(conn, events);
+                    self.ask_again(conn, events);
+                }
+                if full {
+                    self.on_seed_known(conn);
+                    self.close_if_useless(conn, events);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_extension_handshake(
+        &mut self,
+        conn: ConnId,
+        handshake: &ExtensionHandshake,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        peer.upload_only = handshake.upload_only;
+        peer.metadata = handshake.ut_metadata.is_some_and(|number| number != 0);
+        if let Some(reqq) = handshake.reqq {
+            peer.reqq = reqq.max(1);
+        }
+        if let (None, Some(port)) = (peer.listen, handshake.port.filter(|port| *port != 0)) {
+            let listen = SocketAddr::new(peer.addr.ip(), port);
+            let config = &self.config.swarm;
+            self.known.on_found(config, PeerSource::Incoming, listen);
+            if !self.known.is_connecting(listen) {
+                peer.listen = Some(listen);
+                self.known.on_connected(listen);
+            }
+        }
+        self.on_metadata_offer(conn, handshake.metadata_size);
+        self.on_seed_known(conn);
+        self.close_if_useless(conn, events);
+    }
+
+    /// Tells a peer whether we are interested, if that changed.
+    pub(super) fn update_interest(&mut self, conn: ConnId, events: &mut Vec<Event>) {
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            tell_interest(conn, peer, events);
+        }
+    }
+
+    pub(super) fn update_interests(&mut self, events: &mut Vec<Event>) {
+        for (conn, peer) in &mut self.peers {
+            tell_interest(*conn, peer, events);
+        }
+    }
+}
+
+fn tell_interest(conn: ConnId, peer: &mut Peer, events: &mut Vec<Event>) {
+    let interested = peer.wanted > 0;
+    if interested != peer.interested {
+        peer.interested = interested;
+        let message = if interested { Message::Interested } else { Message::NotInterested };
+        events.push(Event::Send(conn, message));
+    }
+}

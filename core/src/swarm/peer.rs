@@ -1,0 +1,236 @@
+//! One connected peer: what it has, what we asked it for, what it asked us for.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::bitfield::Bitfield;
+use super::picker::{Has, PeerKey};
+use super::rate::RateMeter;
+use crate::id::PeerId;
+use crate::time::Instant;
+use crate::wire::BlockRef;
+
+/// Requests a peer queues for us when it does not say (what most clients assume).
+const DEFAULT_REQQ: u32 = 250;
+/// Haves remembered of a peer before the number of pieces is known; more end the connection.
+pub(super) const MAX_EARLY_HAVES: usize = 8_192;
+/// Pieces remembered that a peer allows while it chokes us (BEP 6 speaks of about ten).
+pub(super) const MAX_ALLOWED_FAST: usize = 64;
+
+/// What a peer has.
+#[derive(Debug)]
+pub(super) enum Pieces {
+    /// What it said before the number of pieces was known.
+    Early {
+        /// HAVE_ALL, HAVE_NONE or the bytes of a bitfield.
+        base: Base,
+        /// HAVEs after it.
+        haves: Vec<u32>,
+    },
+    /// Every piece; counted as a seed by the picker.
+    All,
+    /// These pieces; counted one by one by the picker.
+    Some(Bitfield),
+}
+
+/// The first thing a peer says of its pieces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Base {
+    Unsaid,
+    None,
+    All,
+    Bits(Bytes),
+}
+
+/// A request of ours that stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) block: BlockRef,
+    pub(super) at: Instant,
+    /// Others are asked for it as well, since this peer was late.
+    pub(super) late: bool,
+}
+
+/// The block whose parts are arriving.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arriving {
+    pub(super) block: BlockRef,
+    pub(super) next: u32,
+    /// Its parts are written; otherwise they are dropped.
+    pub(super) kept: bool,
+}
+
+/// A connected peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) key: PeerKey,
+    pub(super) addr: SocketAddr,
+    pub(super) incoming: bool,
+    pub(super) peer_id: PeerId,
+    pub(super) fast: bool,
+    pub(super) extended: bool,
+    pub(super) dht: bool,
+    pub(super) joined_at: Instant,
+    /// Where it can be connected to: its address, or for incoming ones what it said.
+    pub(super) listen: Option<SocketAddr>,
+    pub(super) pieces: Pieces,
+    /// It said what it has, or something that must come after that.
+    pub(super) opened: bool,
+    /// It fetches nothing (BEP 21).
+    pub(super) upload_only: bool,
+    /// It answers metadata requests.
+    pub(super) metadata: bool,
+    /// We told it what we have.
+    pub(super) announced: bool,
+    /// Haves below this piece are sent; the rest follows in slices.
+    pub(super) haves_from: Option<u32>,
+
+    // The way in.
+    pub(super) choking: bool,
+    /// We are interested in it.
+    pub(super) interested: bool,
+    /// Wanted pieces it has.
+    pub(super) wanted: u32,
+    pub(super) asked: VecDeque<Asked>,
+    pub(super) arriving: Option<Arriving>,
+    /// Requests it queues at most.
+    pub(super) reqq: u32,
+    pub(super) pipeline: u32,
+    /// The pipeline grows by one per block until the rate stops growing.
+    pub(super) slow_start: bool,
+    pub(super) last_rate: u64,
+    pub(super) last_block: Instant,
+    pub(super) snubbed: bool,
+    pub(super) down: RateMeter,
+    /// Blocks it may still send although they were cancelled.
+    pub(super) forgiven: u32,
+    /// Blocks it sent and nobody asked for.
+    pub(super) unasked: u32,
+    pub(super) allowed_in: Vec<u32>,
+    /// Pieces are fetched from it alone, since it had a part in a bad one.
+    pub(super) parole: bool,
+    pub(super) bad_pieces: u8,
+    /// Asking for more was of no use when the swarm's state had this number.
+    pub(super) idle_since: u64,
+
+    // The way out.
+    pub(super) choked: bool,
+    pub(super) choked_at: Instant,
+    pub(super) peer_interested: bool,
+    pub(super) last_unchoked: Option<Instant>,
+    /// Block bytes sent since then.
+    pub(super) since_unchoke: u64,
+    pub(super) queue: VecDeque<BlockRef>,
+    /// It waits in the line of those that are served.
+    pub(super) in_line: bool,
+    /// Requests it made although it is choked.
+    pub(super) strikes: u32,
+    /// Block bytes being read for it.
+    pub(super) reading: u64,
+    /// Block bytes handed to the connection and not known to have left.
+    pub(super) unsent: u64,
+    pub(super) up: RateMeter,
+    /// Pieces it may ask for while choked.
+    pub(super) allowed_out: Vec<u32>,
+}
+
+/// What a finished handshake says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hello {
+    pub(super) addr: SocketAddr,
+    pub(super) incoming: bool,
+    pub(super) peer_id: PeerId,
+    pub(super) fast: bool,
+    pub(super) extended: bool,
+    pub(super) dht: bool,
+}
+
+impl Peer {
+    pub(super) fn new(key: PeerKey, hello: Hello, min_pipeline: u16, now: Instant) -> Self {
+        Self {
+            key,
+            addr: hello.addr,
+            incoming: hello.incoming,
+            peer_id: hello.peer_id,
+            fast: hello.fast,
+            extended: hello.extended,
+            dht: hello.dht,
+            joined_at: now,
+            listen: (!hello.incoming).then_some(hello.addr),
+            pieces: Pieces::Early { base: Base::Unsaid, haves: Vec::new() },
+            opened: false,
+            upload_only: false,
+            metadata: false,
+            announced: false,
+            haves_from: None,
+            choking: true,
+            interested: false,
+            wanted: 0,
+            asked: VecDeque::new(),
+            arriving: None,
+            reqq: DEFAULT_REQQ,
+            pipeline: u32::from(min_pipeline),
+            slow_start: true,
+            last_rate: 0,
+            last_block: now,
+            snubbed: false,
+            down: RateMeter::default(),
+            forgiven: 0,
+            unasked: 0,
+            allowed_in: Vec::new(),
+            parole: false,
+            bad_pieces: 0,
+            idle_since: u64::MAX,
+            choked: true,
+            choked_at: now,
+            peer_interested: false,
+            last_unchoked: None,
+            since_unchoke: 0,
+            queue: VecDeque::new(),
+            in_line: false,
+            strikes: 0,
+            reading: 0,
+            unsent: 0,
+            up: RateMeter::default(),
+            allowed_out: Vec::new(),
+        }
+    }
+
+    /// What it has, as the picker wants it; `None` before the number of pieces is known.
+    pub(super) fn has(&self) -> Option<Has<'_>> {
+        match &self.pieces {
+            Pieces::Early { .. } => None,
+            Pieces::All => Some(Has::All),
+            Pieces::Some(bits) => Some(Has::Some(bits)),
+        }
+    }
+
+    pub(super) fn has_piece(&self, piece: u32) -> bool {
+        self.has().is_some_and(|has| has.get(piece))
+    }
+
+    /// Whether it has every piece.
+    pub(super) fn is_seed(&self) -> bool {
+        match &self.pieces {
+            Pieces::Early { base, .. } => *base == Base::All,
+            Pieces::All => true,
+            Pieces::Some(bits) => bits.is_full(),
+        }
+    }
+
+    /// Takes a standing request off the list.
+    pub(super) fn take_asked(&mut self, block: BlockRef) -> Option<Asked> {
+        // Blocks come in the order they were asked for, so it is nearly always the first.
+        let at = self.asked.iter().position(|asked| asked.block == block)?;
+        self.asked.remove(at)
+    }
+
+    /// When the oldest request becomes overdue, but for `timeout`.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        let oldest = self.asked.front().map(|asked| asked.at)?;
+        Some(oldest.max(self.last_block))
+    }
+}

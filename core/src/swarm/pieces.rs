@@ -1,0 +1,320 @@
+//! From opened storage to verified pieces: the check at the start, and each piece after its last
+//! block.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::bitfield::Bitfield;
+use super::content::Content;
+use super::{Event, Job, JobToken, Pending, Phase, Swarm};
+use crate::event;
+use crate::io::{Digest, JobError, JobResult, Opened, StateKind};
+use crate::metainfo::{Info, Version};
+use crate::wire::Message;
+
+impl Swarm {
+    /// Starts with or without metadata.
+    pub(super) fn start(&mut self, info: Option<Arc<Info>>, events: &mut Vec<Event>) {
+        if let Some(info) = info {
+            self.on_metadata(info, events);
+        }
+    }
+
+    /// The metadata is known and right.
+    pub(super) fn on_metadata(&mut self, info: Arc<Info>, events: &mut Vec<Event>) {
+        self.info = Some(Arc::clone(&info));
+        let torrent = self.torrent;
+        self.public(event::Event::Metadata { torrent, info: Arc::clone(&info) }, events);
+        if info.private {
+            self.known.forget_sources(|source| {
+                use event::PeerSource::{Dht, Lsd, Pex};
+                matches!(source, Dht | Lsd | Pex)
+            });
+        }
+        if self.options.metadata_only {
+            self.halt(events);
+            return;
+        }
+        if info.version == Version::V2 || info.piece_count > self.config.swarm.max_pieces {
+            self.storage_failed(None, JobError::Unsupported, events);
+            return;
+        }
+        self.phase = Phase::Opening;
+        self.content = Some(Content::new(
+            Arc::clone(&info),
+            &self.options.select,
+            self.options.sequential,
+            &self.config.swarm,
+        ));
+        self.job(Pending::Open, Job::Open(info), events);
+    }
+
+    /// The answer to a job.
+    pub(super) fn on_job_done(
+        &mut self,
+        token: JobToken,
+        result: JobResult,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(job) = self.take_job(token) else { return };
+        match job {
+            Pending::Save => {
+                self.saving = false;
+                if !matches!(result, JobResult::Saved) {
+                    self.mark_dirty();
+                }
+                self.finish_stop(events);
+            }
+            Pending::Close => self.finish_stop(events),
+            _ if !self.is_open_to_peers() => {
+                // Nothing is begun any more; what is written counts until it is.
+                match job {
+                    Pending::Write { piece, bytes } => {
+                        self.flight.on_written(piece, bytes.into());
+                    }
+                    Pending::Hash { piece } | Pending::Commit { piece } => {
+                        self.flight.on_gone(piece);
+                    }
+                    _ => {}
+                }
+            }
+            Pending::Open => match result {
+                JobResult::Opened(opened) => self.on_opened(*opened, events),
+                other => self.storage_failed(None, error_of(&other), events),
+            },
+            Pending::Check { piece } => self.on_checked(piece, &result, events),
+            Pending::Read { conn, block } => self.on_read(conn, block, result, events),
+            Pending::Write { piece, bytes } => {
+                self.flight.on_written(piece, bytes.into());
+                if let JobResult::Failed(error) = result
+                    && error != JobError::Cancelled
+                {
+                    self.storage_failed(Some(piece), error, events);
+                }
+            }
+            Pending::Hash { piece } => self.on_hashed(piece, &result, events),
+            Pending::Commit { piece } => match result {
+                JobResult::Committed => self.on_committed(piece, events),
+                other => match error_of(&other) {
+                    JobError::Missing | JobError::Cancelled => self.begin_anew(piece, events),
+                    error => self.storage_failed(Some(piece), error, events),
+                },
+            },
+            Pending::Discard => {}
+        }
+    }
+
+    /// Storage is ready: what resume data vouches for is trusted, the rest of what is there is
+    /// hashed, so that pieces that were committed and not yet noted are found again.
+    fn on_opened(&mut self, opened: Opened, events: &mut Vec<Event>) {
+        self.phase = Phase::Checking;
+        let trusted = self.take_trusted();
+        let Some(content) = &mut self.content else { return };
+        let count = content.info.piece_count;
+        let mut pieces = Bitfield::new(count);
+        for piece in 0..count {
+            let byte = opened.present.get(piece as usize / 8).copied().unwrap_or(0);
+            if byte & (0x80 >> (piece % 8)) == 0 {
+                continue;
+            }
+            if trusted.as_ref().is_some_and(|trusted| trusted.get(piece)) {
+                content.on_had(piece);
+                content.picker.set_have(piece);
+            } else {
+                pieces.set(piece);
+            }
+        }
+        content.check.pieces = Some(pieces);
+        self.check_more(events);
+    }
+
+    fn check_more(&mut self, events: &mut Vec<Event>) {
+        let parallel = self.config.swarm.check_parallel;
+        loop {
+            let Some(content) = &mut self.content else { return };
+            let check = &mut content.check;
+            let next = check.pieces.as_ref().and_then(|pieces| pieces.next_one(check.next));
+            match next {
+                Some(piece) if check.running < parallel => {
+                    check.next = piece + 1;
+                    check.running += 1;
+                    self.job(Pending::Check { piece }, Job::Hash { piece }, events);
+                }
+                None if check.running == 0 => {
+                    self.on_check_over(events);
+                    return;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn on_checked(&mut self, piece: u32, result: &JobResult, events: &mut Vec<Event>) {
+        let Some(content) = &mut self.content else { return };
+        content.check.running = content.check.running.saturating_sub(1);
+        match result {
+            JobResult::Hashed(digest) if is_right(&content.info, piece, digest) => {
+                content.on_had(piece);
+                content.picker.set_have(piece);
+                self.dirty = true;
+            }
+            JobResult::Hashed(_) => content.check.bad += 1,
+            JobResult::Failed(JobError::Missing | JobError::Cancelled) => {}
+            other => {
+                self.storage_failed(Some(piece), error_of(other), events);
+                return;
+            }
+        }
+        self.check_more(events);
+    }
+
+    fn on_check_over(&mut self, events: &mut Vec<Event>) {
+        let Some(content) = &mut self.content else { return };
+        content.check.pieces = None;
+        let (ok, bad) = (content.picker.have().count_ones(), content.check.bad);
+        let torrent = self.torrent;
+        self.phase = Phase::Active;
+        self.public(event::Event::Checked { torrent, ok, bad }, events);
+        if self.dirty {
+            self.mark_dirty();
+        }
+        let conns: Vec<_> = self.peers.keys().copied().collect();
+        for conn in conns {
+            self.start_peer(conn, events);
+        }
+        if self.is_complete() {
+            self.on_complete(events);
+        }
+        self.epoch += 1;
+        self.fill_slots = true;
+    }
+
+    /// The last block of `piece` came.
+    pub(super) fn verify(&mut self, piece: u32, events: &mut Vec<Event>) {
+        self.flight.on_whole(piece);
+        self.job(Pending::Hash { piece }, Job::Hash { piece }, events);
+    }
+
+    fn on_hashed(&mut self, piece: u32, result: &JobResult, events: &mut Vec<Event>) {
+        let Some(content) = &self.content else { return };
+        match result {
+            JobResult::Hashed(digest) if is_right(&content.info, piece, digest) => {
+                self.job(Pending::Commit { piece }, Job::Commit { piece }, events);
+            }
+            JobResult::Hashed(_) => self.on_bad_piece(piece, events),
+            other => match error_of(other) {
+                JobError::Missing | JobError::Cancelled => self.begin_anew(piece, events),
+                error => self.storage_failed(Some(piece), error, events),
+            },
+        }
+    }
+
+    /// Drops what is kept of `piece`; nobody is to blame.
+    fn begin_anew(&mut self, piece: u32, events: &mut Vec<Event>) {
+        self.flight.on_gone(piece);
+        self.job(Pending::Discard, Job::Discard { piece }, events);
+        if let Some(content) = &mut self.content {
+            content.picker.on_hash_failed(piece);
+        }
+        self.epoch += 1;
+    }
+
+    /// Drops `piece` and judges those who brought it: who brought all of it is banned, who
+    /// brought a part gets pieces of its own until it is clear who lies.
+    fn on_bad_piece(&mut self, piece: u32, events: &mut Vec<Event>) {
+        let Some(content) = &mut self.content else { return };
+        let contributors = content.picker.contributors(piece);
+        self.begin_anew(piece, events);
+        let blame = contributors.iter().filter_map(|key| self.address_of(*key)).collect();
+        let torrent = self.torrent;
+        self.public(event::Event::PieceFailed { torrent, piece, blame }, events);
+        let alone = contributors.len() == 1;
+        for key in contributors {
+            let Some(conn) = self.by_key.get(&key).copied() else {
+                if let Some(addr) = self.address_of(key).filter(|_| alone) {
+                    self.known.ban(addr);
+                }
+                continue;
+            };
+            let Some(peer) = self.peers.get_mut(&conn) else { continue };
+            peer.bad_pieces = peer.bad_pieces.saturating_add(1);
+            peer.parole = true;
+            if alone || peer.bad_pieces >= self.config.swarm.max_bad_pieces {
+                self.ban(conn, events);
+            }
+        }
+    }
+
+    fn on_committed(&mut self, piece: u32, events: &mut Vec<Event>) {
+        self.flight.on_gone(piece);
+        let Some(content) = &mut self.content else { return };
+        content.on_had(piece);
+        let wanted = content.picker.wants(piece);
+        let contributors = content.picker.on_hash_ok(piece);
+        if let [key] = contributors[..]
+            && let Some(conn) = self.by_key.get(&key)
+            && let Some(peer) = self.peers.get_mut(conn)
+        {
+            peer.parole = false;
+        }
+        let torrent = self.torrent;
+        self.public(event::Event::PieceDone { torrent, piece }, events);
+        for (conn, peer) in &mut self.peers {
+            if peer.has_piece(piece) {
+                peer.wanted -= u32::from(wanted && peer.wanted > 0);
+            } else if peer.announced && peer.haves_from.is_none_or(|from| piece < from) {
+                // Withheld from those who have it; those above the slice follow with it.
+                events.push(Event::Send(*conn, Message::Have(piece)));
+            }
+        }
+        self.mark_dirty();
+        self.epoch += 1;
+        self.update_interests(events);
+        if self.is_complete() {
+            self.on_complete(events);
+        }
+    }
+
+    /// Everything wanted is there.
+    fn on_complete(&mut self, events: &mut Vec<Event>) {
+        let torrent = self.torrent;
+        self.known.set_complete(true);
+        self.public(event::Event::Complete { torrent }, events);
+        self.update_interests(events);
+        self.close_useless(events);
+        self.save(events);
+        self.fill_slots = true;
+    }
+
+    /// Resume data differs from what was saved: saves it soon.
+    pub(super) fn mark_dirty(&mut self) {
+        self.dirty = true;
+        self.save_at.get_or_insert(self.now + self.config.swarm.save_interval);
+    }
+
+    /// Saves resume data, if there is any that is not saved.
+    pub(super) fn save(&mut self, events: &mut Vec<Event>) {
+        if !self.dirty || self.saving {
+            return;
+        }
+        let Some(data) = self.resume_data() else { return };
+        self.dirty = false;
+        self.saving = true;
+        self.save_at = None;
+        let kind = StateKind::Resume(self.hashes.short());
+        self.job(Pending::Save, Job::Save(kind, data), events);
+    }
+}
+
+fn is_right(info: &Info, piece: u32, digest: &Digest) -> bool {
+    matches!(digest, Digest::Sha1(sha1) if info.piece_hash(piece) == Some(*sha1))
+}
+
+/// The error of a job that did not end as it should: an answer of the wrong kind is the host's
+/// mistake.
+fn error_of(result: &JobResult) -> JobError {
+    match result {
+        JobResult::Failed(error) => *error,
+        _ => JobError::Io,
+    }
+}

@@ -1,0 +1,159 @@
+//! What we ask peers for: how much at once, how long we wait, and what is given back.
+
+use alloc::vec::Vec;
+
+use super::peer::Asked;
+use super::picker::{BLOCK_LENGTH, PickOptions};
+use super::{Event, Phase, Swarm};
+use crate::io::ConnId;
+use crate::wire::{BlockRef, Message};
+
+impl Swarm {
+    /// Something changed for this peer: it may have work again.
+    pub(super) fn ask_again(&mut self, conn: ConnId, events: &mut Vec<Event>) {
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.idle_since = u64::MAX;
+            self.request_from(conn, events);
+        }
+    }
+
+    /// Requests blocks of every peer that had nothing to do, if that may have changed.
+    pub(super) fn refill(&mut self, events: &mut Vec<Event>) {
+        if self.phase != Phase::Active {
+            return;
+        }
+        self.notice_endgame();
+        if self.refilled == self.epoch {
+            return;
+        }
+        self.refilled = self.epoch;
+        let conns: Vec<_> = self.peers.keys().copied().collect();
+        for conn in conns {
+            self.request_from(conn, events);
+        }
+        let before = self.epoch;
+        self.notice_endgame();
+        self.unfinished |= before != self.epoch;
+    }
+
+    /// In endgame there is work for peers that had none.
+    fn notice_endgame(&mut self) {
+        let Some(content) = &self.content else { return };
+        let endgame = content.picker.in_endgame();
+        if endgame != self.endgame {
+            self.endgame = endgame;
+            self.epoch += 1;
+        }
+    }
+
+    /// Fills a peer's pipeline.
+    pub(super) fn request_from(&mut self, conn: ConnId, events: &mut Vec<Event>) {
+        if self.phase != Phase::Active {
+            return;
+        }
+        let swarm = &self.config.swarm;
+        let (Some(content), Some(peer)) = (&mut self.content, self.peers.get_mut(&conn)) else {
+            return;
+        };
+        let allowed = !peer.choking || !peer.allowed_in.is_empty();
+        if !allowed || !peer.interested || peer.idle_since == self.epoch {
+            return;
+        }
+        let most = u32::from(swarm.max_pipeline).min(peer.reqq).max(1);
+        let target = if peer.snubbed { 1 } else { peer.pipeline.min(most) };
+        let count = (target as usize).saturating_sub(peer.asked.len());
+        if count == 0 {
+            return;
+        }
+        let options = PickOptions {
+            count,
+            reverse: peer.snubbed,
+            whole_pieces: content.picker.suits_whole_pieces(peer.last_rate),
+            parole: peer.parole,
+            allowed: peer.choking.then_some(&peer.allowed_in[..]),
+            ..PickOptions::default()
+        };
+        let Some(has) = peer.has() else { return };
+        self.blocks.clear();
+        content.picker.pick(peer.key, has, &options, &mut self.choice, &mut self.blocks);
+        if self.blocks.len() < count {
+            peer.idle_since = self.epoch;
+        }
+        for block in self.blocks.iter().copied() {
+            peer.asked.push_back(Asked { block, at: self.now, late: false });
+            events.push(Event::Send(conn, Message::Request(block)));
+        }
+    }
+
+    /// A peer chokes us. Without the fast extension that voids what we asked for; with it, each
+    /// request is answered by a block or a reject.
+    pub(super) fn on_choke(&mut self, conn: ConnId) {
+        let (Some(content), Some(peer)) = (&mut self.content, self.peers.get_mut(&conn)) else {
+            return;
+        };
+        peer.choking = true;
+        if peer.fast {
+            return;
+        }
+        // Blocks on their way are no offence.
+        peer.forgiven = peer.forgiven.saturating_add(peer.asked.len() as u32);
+        for asked in peer.asked.drain(..) {
+            content.picker.on_abort(peer.key, asked.block);
+        }
+        self.epoch += 1;
+    }
+
+    /// A peer will not send a block.
+    pub(super) fn on_reject(&mut self, conn: ConnId, block: BlockRef, events: &mut Vec<Event>) {
+        let (Some(content), Some(peer)) = (&mut self.content, self.peers.get_mut(&conn)) else {
+            return;
+        };
+        let Some(asked) = peer.take_asked(block) else { return };
+        content.picker.on_abort(peer.key, asked.block);
+        if peer.choking {
+            peer.allowed_in.retain(|piece| *piece != block.piece);
+        }
+        self.epoch += 1;
+        // Not asked at once for the block that it just refused.
+        peer.idle_since = self.epoch;
+        let _ = events;
+    }
+
+    /// Rates, pipelines and overdue requests of every peer.
+    pub(super) fn review_peers(&mut self, events: &mut Vec<Event>) {
+        let swarm = &self.config.swarm;
+        let (min, max) = (u32::from(swarm.min_pipeline), u32::from(swarm.max_pipeline));
+        let ahead = u64::try_from(swarm.pipeline_time.as_millis()).unwrap_or(u64::MAX);
+        let mut freed = false;
+        for peer in self.peers.values_mut() {
+            let rate = peer.down.rate(self.now);
+            if peer.slow_start && peer.last_rate > 0 && rate / 11 <= peer.last_rate / 10 {
+                peer.slow_start = false;
+            }
+            if !peer.slow_start {
+                let blocks = rate.saturating_mul(ahead) / 1_000 / u64::from(BLOCK_LENGTH);
+                peer.pipeline = u32::try_from(blocks).unwrap_or(max).clamp(min, max);
+            }
+            peer.last_rate = rate;
+            let overdue = peer
+                .waits_since()
+                .is_some_and(|since| self.now.saturating_since(since) >= swarm.request_timeout);
+            if !overdue {
+                continue;
+            }
+            peer.snubbed = true;
+            let Some(content) = &mut self.content else { continue };
+            for asked in peer.asked.iter_mut().filter(|asked| !asked.late) {
+                asked.late = true;
+                freed |= content.picker.on_late(peer.key, asked.block);
+            }
+        }
+        self.epoch += u64::from(freed);
+        if self.phase == Phase::Active {
+            let conns: Vec<_> = self.peers.keys().copied().collect();
+            for conn in conns {
+                self.request_from(conn, events);
+            }
+        }
+    }
+}

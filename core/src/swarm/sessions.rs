@@ -1,0 +1,317 @@
+//! Peers that come, what they are told first, and peers that leave.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::bitfield::Bitfield;
+use super::peer::{Base, Hello, Peer, Pieces};
+use super::picker::PeerKey;
+use super::{Event, MAX_DEPARTED, Phase, Swarm, client, fast};
+use crate::event::{self, CloseReason, PeerConnected, Transport};
+use crate::io::ConnId;
+use crate::wire::{ExtensionHandshake, Message};
+
+/// Haves sent to one peer for one input; the rest follows at once.
+const HAVES_PER_SLICE: u32 = 1_024;
+
+impl Swarm {
+    pub(super) fn on_joined(&mut self, conn: ConnId, hello: Hello, events: &mut Vec<Event>) {
+        if let Some(reason) = self.refusal(&hello, events) {
+            if !hello.incoming {
+                self.known.on_closed(&self.config.swarm, hello.addr, true, self.now);
+            }
+            events.push(Event::Disconnect(conn, reason));
+            return;
+        }
+        if !hello.incoming {
+            self.known.on_connected(hello.addr);
+        }
+        self.last_key = self.last_key.wrapping_add(1);
+        let key = PeerKey(self.last_key);
+        let peer = Peer::new(key, hello, self.config.swarm.min_pipeline, self.now);
+        self.by_key.insert(key, conn);
+        self.peers.insert(conn, peer);
+        let connected = PeerConnected {
+            torrent: self.torrent,
+            conn,
+            addr: hello.addr,
+            incoming: hello.incoming,
+            transport: Transport::Tcp,
+            encrypted: false,
+            client: client::name(&hello.peer_id),
+        };
+        self.public(event::Event::PeerConnected(Box::new(connected)), events);
+        if hello.extended {
+            let handshake = self.extension_handshake(hello.addr);
+            events.push(Event::Send(conn, Message::ExtensionHandshake(Box::new(handshake))));
+        }
+        match self.phase {
+            Phase::Active => self.start_peer(conn, events),
+            // Nothing is had until the metadata is: peers need not wait to hear so.
+            Phase::Metadata => self.announce_nothing(conn, events),
+            // What is had is known in a moment, and must be the first thing said.
+            _ => {}
+        }
+        if let Some(port) = self.port.filter(|_| hello.dht && !self.is_private()) {
+            events.push(Event::Send(conn, Message::Port(port)));
+        }
+    }
+
+    /// Why a peer that finished its handshake is not taken.
+    fn refusal(&mut self, hello: &Hello, events: &mut Vec<Event>) -> Option<CloseReason> {
+        if !self.is_open_to_peers() {
+            return Some(CloseReason::Shutdown);
+        }
+        if self.known.is_banned(hello.addr) {
+            return Some(CloseReason::Banned);
+        }
+        let twin = self.peers.iter().find(|(_, peer)| peer.peer_id == hello.peer_id);
+        if let Some((twin, peer)) = twin.map(|(conn, peer)| (*conn, peer)) {
+            // Both sides must keep the same one: the one that the larger id opened.
+            let ours = self.options.peer_id.map(|ours| ours > hello.peer_id);
+            let replaces = peer.incoming != hello.incoming && ours == Some(!hello.incoming);
+            if !replaces {
+                return Some(CloseReason::Duplicate);
+            }
+            self.close(twin, CloseReason::Duplicate, events);
+        }
+        if self.peers.len() >= usize::from(self.config.swarm.max_peers) {
+            return Some(CloseReason::Limit("swarm.max_peers"));
+        }
+        None
+    }
+
+    fn extension_handshake(&self, addr: SocketAddr) -> ExtensionHandshake {
+        let size = self.info.as_ref().and_then(|info| u32::try_from(info.raw.len()).ok());
+        ExtensionHandshake {
+            ut_metadata: Some(super::exchange::UT_METADATA),
+            metadata_size: size,
+            port: self.port,
+            reqq: Some(self.config.swarm.max_served_queue.into()),
+            client: Some(self.config.client.clone()),
+            your_ip: Some(addr.ip()),
+            upload_only: self.is_complete(),
+            ..ExtensionHandshake::default()
+        }
+    }
+
+    fn announce_nothing(&mut self, conn: ConnId, events: &mut Vec<Event>) {
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        peer.announced = true;
+        if peer.fast {
+            events.push(Event::Send(conn, Message::HaveNone));
+        }
+    }
+
+    /// The pieces are known: what the peer said so far is read, and what we have is told.
+    pub(super) fn start_peer(&mut self, conn: ConnId, events: &mut Vec<Event>) {
+        let (Some(content), Some(peer)) = (&mut self.content, self.peers.get_mut(&conn)) else {
+            return;
+        };
+        let have = content.picker.have();
+        if peer.announced {
+            peer.haves_from = (!have.is_empty()).then_some(0);
+        } else {
+            peer.announced = true;
+            let message = match (peer.fast, have.is_empty(), have.is_full()) {
+                (true, true, _) => Some(Message::HaveNone),
+                (true, _, true) => Some(Message::HaveAll),
+                (false, true, _) => None,
+                _ => Some(Message::Bitfield(Bytes::copy_from_slice(have.as_bytes()))),
+            };
+            events.extend(message.map(|message| Event::Send(conn, message)));
+        }
+        let Pieces::Early { base, haves } = &peer.pieces else { return };
+        let count = content.info.piece_count;
+        let mut bits = match base {
+            Base::Unsaid | Base::None => Bitfield::new(count),
+            Base::All => Bitfield::full(count),
+            Base::Bits(bytes) => match Bitfield::from_bytes(count, bytes) {
+                Ok(bits) => bits,
+                Err(_) => {
+                    self.close(conn, CloseReason::Protocol("bitfield of wrong size"), events);
+                    return;
+                }
+            },
+        };
+        if haves.iter().any(|piece| *piece >= count) {
+            self.close(conn, CloseReason::Protocol("have of no piece"), events);
+            return;
+        }
+        for piece in haves {
+            bits.set(*piece);
+        }
+        self.set_pieces(conn, bits, events);
+    }
+
+    /// A peer said what it has: all of it at once.
+    pub(super) fn set_pieces(&mut self, conn: ConnId, bits: Bitfield, events: &mut Vec<Event>) {
+        let (Some(content), Some(peer)) = (&mut self.content, self.peers.get_mut(&conn)) else {
+            return;
+        };
+        match &peer.pieces {
+            Pieces::Early { .. } => {}
+            Pieces::All => content.picker.seed_left(),
+            Pieces::Some(before) => content.picker.peer_left(before),
+        }
+        if bits.is_full() {
+            content.picker.seed_joined();
+            peer.wanted = content.picker.missing();
+            peer.pieces = Pieces::All;
+        } else {
+            content.picker.peer_joined(&bits);
+            peer.wanted = content.picker.count_interesting(&bits);
+            peer.pieces = Pieces::Some(bits);
+        }
+        self.on_seed_known(conn);
+        self.allow_fast(conn, events);
+        self.update_interest(conn, events);
+        self.close_if_useless(conn, events);
+    }
+
+    pub(super) fn on_seed_known(&mut self, conn: ConnId) {
+        if let Some(peer) = self.peers.get(&conn)
+            && let Some(listen) = peer.listen
+        {
+            self.known.set_seed(listen, peer.is_seed());
+        }
+    }
+
+    /// Lets a choked peer begin with a few pieces (BEP 6).
+    fn allow_fast(&mut self, conn: ConnId, events: &mut Vec<Event>) {
+        let (Some(content), Some(peer)) = (&self.content, self.peers.get_mut(&conn)) else {
+            return;
+        };
+        if !peer.fast || peer.is_seed() || !peer.allowed_out.is_empty() {
+            return;
+        }
+        let count = content.info.piece_count;
+        let hash = self.hashes.short();
+        let mut set = fast::allowed_set(peer.addr.ip(), hash, count, fast::SET_SIZE);
+        set.retain(|piece| content.picker.have().get(*piece) && !peer.has_piece(*piece));
+        let allowed = set.iter().map(|piece| Event::Send(conn, Message::AllowedFast(*piece)));
+        events.extend(allowed);
+        peer.allowed_out = set;
+    }
+
+    /// Tells peers that came before we knew what we have, in slices.
+    pub(super) fn send_haves(&mut self, events: &mut Vec<Event>) {
+        let Some(content) = &self.content else { return };
+        let have = content.picker.have();
+        for (conn, peer) in &mut self.peers {
+            let mut left = HAVES_PER_SLICE;
+            while let Some(from) = peer.haves_from {
+                let Some(piece) = have.next_one(from) else {
+                    peer.haves_from = None;
+                    break;
+                };
+                if left == 0 {
+                    self.unfinished = true;
+                    break;
+                }
+                left -= 1;
+                peer.haves_from = Some(piece + 1);
+                if !peer.has_piece(piece) {
+                    events.push(Event::Send(*conn, Message::Have(piece)));
+                }
+            }
+        }
+    }
+
+    /// A connection ended by itself, or could not be made.
+    pub(super) fn on_gone(
+        &mut self,
+        conn: Option<ConnId>,
+        addr: SocketAddr,
+        reason: CloseReason,
+        events: &mut Vec<Event>,
+    ) {
+        match conn {
+            Some(conn) => self.forget_peer(conn, reason, events),
+            None if reason == CloseReason::SelfConnection => self.known.never(addr),
+            None if self.known.is_connecting(addr) => {
+                self.known.on_closed(&self.config.swarm, addr, true, self.now);
+            }
+            None => {}
+        }
+    }
+
+    /// Ends a connection.
+    pub(super) fn close(&mut self, conn: ConnId, reason: CloseReason, events: &mut Vec<Event>) {
+        if self.peers.contains_key(&conn) {
+            self.forget_peer(conn, reason, events);
+            events.push(Event::Disconnect(conn, reason));
+        }
+    }
+
+    /// Ends a connection and never lets that peer in again.
+    pub(super) fn ban(&mut self, conn: ConnId, events: &mut Vec<Event>) {
+        let Some(peer) = self.peers.get(&conn) else { return };
+        let (addr, listen) = (peer.addr, peer.listen);
+        self.close(conn, CloseReason::Banned, events);
+        self.known.ban(addr);
+        if let Some(listen) = listen {
+            self.known.ban(listen);
+        }
+    }
+
+    fn forget_peer(&mut self, conn: ConnId, reason: CloseReason, events: &mut Vec<Event>) {
+        let Some(peer) = self.peers.remove(&conn) else { return };
+        self.by_key.remove(&peer.key);
+        self.fetch_peer_left(conn);
+        if let Some(content) = &mut self.content {
+            match &peer.pieces {
+                Pieces::Early { .. } => {}
+                Pieces::All => content.picker.seed_left(),
+                Pieces::Some(bits) => content.picker.peer_left(bits),
+            }
+            for asked in &peer.asked {
+                content.picker.on_abort(peer.key, asked.block);
+            }
+        }
+        self.epoch += u64::from(!peer.asked.is_empty());
+        self.outbound = self.outbound.saturating_sub(peer.reading + peer.unsent);
+        self.upload_claimed = self.upload_claimed.saturating_sub(peer.reading);
+        self.fill_slots |= !peer.choked;
+        if peer.down.total() > 0 {
+            self.departed.push_back((peer.key, peer.addr));
+            if self.departed.len() > MAX_DEPARTED {
+                self.departed.pop_front();
+            }
+        }
+        if let Some(listen) = peer.listen {
+            let fruitless = peer.down.total() == 0 && peer.up.total() == 0;
+            self.known.on_closed(&self.config.swarm, listen, fruitless, self.now);
+        }
+        let (torrent, addr) = (self.torrent, peer.addr);
+        self.public(event::Event::PeerClosed { torrent, addr, reason }, events);
+    }
+
+    /// The address of a peer that is or was connected.
+    pub(super) fn address_of(&self, key: PeerKey) -> Option<SocketAddr> {
+        let here = self.by_key.get(&key).and_then(|conn| self.peers.get(conn));
+        here.map(|peer| peer.addr).or_else(|| {
+            let gone = self.departed.iter().rev().find(|(departed, _)| *departed == key);
+            gone.map(|(_, addr)| *addr)
+        })
+    }
+
+    /// Closes peers that have nothing for us and want nothing from us.
+    pub(super) fn close_useless(&mut self, events: &mut Vec<Event>) {
+        let conns: Vec<_> = self.peers.keys().copied().collect();
+        for conn in conns {
+            self.close_if_useless(conn, events);
+        }
+    }
+
+    pub(super) fn close_if_useless(&mut self, conn: ConnId, events: &mut Vec<Event>) {
+        let Some(peer) = self.peers.get(&conn) else { return };
+        let gives_only = peer.is_seed() || (peer.upload_only && peer.opened);
+        if self.is_complete() && gives_only && !peer.peer_interested {
+            self.close(conn, CloseReason::Useless, events);
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What peers ask us for: who may ask, what is read, and how much may be under way.
+
+use alloc::vec::Vec;
+
+use super::choker::{Decision, Mode, PeerFacts, Prefix};
+use super::peer::Peer;
+use super::picker::BLOCK_LENGTH;
+use super::{Event, Job, Pending, Phase, Swarm};
+use crate::event::CloseReason;
+use crate::io::{ConnId, JobError, JobResult};
+use crate::wire::{BlockRef, Message};
+
+/// Reads begun for one input; the rest follows at once.
+const READS_PER_INPUT: u32 = 64;
+
+impl Swarm {
+    pub(super) fn on_request(&mut self, conn: ConnId, block: BlockRef, events: &mut Vec<Event>) {
+        let now = self.now;
+        let swarm = &self.config.swarm;
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(content) = self.content.as_ref().filter(|_| self.phase == Phase::Active) else {
+            refuse(conn, peer, block, events);
+            return;
+        };
+        let end = u64::from(block.begin) + u64::from(block.length);
+        if block.length == 0 || end > u64::from(content.info.piece_size(block.piece)) {
+            self.close(conn, CloseReason::Protocol("request outside of a piece"), events);
+            return;
+        }
+        let served = content.picker.have().get(block.piece) && block.length <= BLOCK_LENGTH;
+        if peer.choked && !peer.allowed_out.contains(&block.piece) {
+            if now.saturating_since(peer.choked_at) > swarm.choke_grace {
+                peer.strikes += 1;
+                if peer.strikes > u32::from(swarm.max_served_queue) {
+                    self.close(conn, CloseReason::Protocol("requests while choked"), events);
+                    return;
+                }
+            }
+            refuse(conn, peer, block, events);
+        } else if !served || peer.queue.len() >= usize::from(swarm.max_served_queue) {
+            refuse(conn, peer, block, events);
+        } else {
+            peer.queue.push_back(block);
+            self.enqueue(conn);
+        }
+    }
+
+    pub(super) fn on_cancel(&mut self, conn: ConnId, block: BlockRef, events: &mut Vec<Event>) {
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        if let Some(at) = peer.queue.iter().position(|queued| *queued == block) {
+            peer.queue.remove(at);
+            refuse(conn, peer, block, events);
+        }
+    }
+
+    /// Puts a peer with requests into the line of those that are served.
+    fn enqueue(&mut self, conn: ConnId) {
+        if let Some(peer) = self.peers.get_mut(&conn)
+            && !peer.queue.is_empty()
+            && !peer.in_line
+        {
+            peer.in_line = true;
+            self.serving.push_back(conn);
+        }
+    }
+
+    /// Begins reads, one block per peer in turn, as far as windows and allowances go.
+    pub(super) fn serve(&mut self, events: &mut Vec<Event>) {
+        let window = u64::from(self.config.wire.send_window);
+        let mut reads = 0;
+        while let Some(conn) = self.serving.front().copied() {
+            let Some(peer) = self.peers.get_mut(&conn) else {
+                self.serving.pop_front();
+                continue;
+            };
+            let under_way = peer.reading + peer.unsent;
+            let next = peer.queue.front().copied();
+            let next = next.filter(|block| {
+                under_way == 0 || under_way + u64::from(block.length) <= window
+            });
+            let Some(block) = next else {
+                // Back in line once its connection has room, or it asks again.
+                peer.in_line = false;
+                self.serving.pop_front();
+                continue;
+            };
+            let bytes = u64::from(block.length);
+            let fits = self.outbound == 0 || self.outbound + bytes <= self.grant.read_bytes;
+            let granted = self.upload_claimed.saturating_add(bytes) <= self.grant.upload_total;
+            if !fits || !granted {
+                return;
+            }
+            if reads >= READS_PER_INPUT {
+                self.unfinished = true;
+                return;
+            }
+            reads += 1;
+            peer.queue.pop_front();
+            peer.reading += bytes;
+            self.outbound += bytes;
+            self.upload_claimed += bytes;
+            self.serving.rotate_left(1);
+            self.job(Pending::Read { conn, block }, Job::Read(block), events);
+        }
+    }
+
+    /// A block was read for a peer.
+    pub(super) fn on_read(
+        &mut self,
+        conn: ConnId,
+        block: BlockRef,
+        result: JobResult,
+        events: &mut Vec<Event>,
+    ) {
+        let bytes = u64::from(block.length);
+        let data = match result {
+            JobResult::Read(data) if data.len() as u64 == bytes => Ok(data),
+            JobResult::Failed(error) => Err(error),
+            _ => Err(JobError::Io),
+        };
+        let now = self.now;
+        // A peer that left took its share of what is under way with it.
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.reading -= bytes;
+            let may = !peer.choked || peer.allowed_out.contains(&block.piece);
+            match &data {
+                Ok(data) if may => {
+                    peer.unsent += bytes;
+                    peer.up.add(now, bytes);
+                    peer.since_unchoke += bytes;
+                    self.up.add(now, bytes);
+                    let (piece, begin, data) = (block.piece, block.begin, data.clone());
+                    events.push(Event::Send(conn, Message::Piece { piece, begin, data }));
+                }
+                _ => {
+                    self.outbound -= bytes;
+                    self.upload_claimed -= bytes;
+                    refuse(conn, peer, block, events);
+                    self.enqueue(conn);
+                }
+            }
+        }
+        match data {
+            Ok(_) | Err(JobError::Cancelled) => {}
+            Err(error) => self.storage_failed(Some(block.piece), error, events),
+        }
+    }
+
+    /// What a connection has not sent yet.
+    pub(super) fn on_writable(&mut self, conn: ConnId, unsent: u32) {
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        // Other messages are unsent bytes as well; ours are never more than we handed over.
+        let unsent = u64::from(unsent).min(peer.unsent);
+        self.outbound -= peer.unsent - unsent;
+        peer.unsent = unsent;
+        self.enqueue(conn);
+    }
+
+    /// Decides who is served: in rounds, and at once where a slot is free.
+    pub(super) fn choke(&mut self, events: &mut Vec<Event>) {
+        if self.phase != Phase::Active || self.peers.is_empty() {
+            self.fill_slots = false;
+            return;
+        }
+        let round = self.choker.next_timeout() <= self.now;
+        let unchoked = || {
+            let slots = self.peers.values().filter(|peer| !peer.choked && peer.peer_interested);
+            slots.count()
+        };
+        if !round && !(self.fill_slots && self.choker.has_free_slot(unchoked())) {
+            self.fill_slots = false;
+            return;
+        }
+        self.fill_slots = false;
+        let count = u64::from(self.content.as_ref().map_or(0, |c| c.info.piece_count).max(1));
+        let facts: Vec<_> =
+            self.peers.values().map(|peer| facts_of(peer, count, self.now, self.config.lab)).collect();
+        let mut decisions = Vec::with_capacity(facts.len());
+        if round {
+            let mode = if self.is_complete() { Mode::Seeding } else { Mode::Leeching };
+            self.choker.round(self.now, mode, &facts, &mut self.choice, &mut decisions);
+        } else {
+            self.choker.fill(self.now, &facts, &mut self.choice, &mut decisions);
+        }
+        for decision in decisions {
+            self.apply(decision, events);
+        }
+    }
+
+    fn apply(&mut self, decision: Decision, events: &mut Vec<Event>) {
+        let Some(conn) = self.by_key.get(&decision.peer).copied() else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        if decision.unchoke == !peer.choked {
+            return;
+        }
+        peer.choked = !decision.unchoke;
+        if decision.unchoke {
+            peer.last_unchoked = Some(self.now);
+            peer.since_unchoke = 0;
+            events.push(Event::Send(conn, Message::Unchoke));
+            return;
+        }
+        peer.choked_at = self.now;
+        events.push(Event::Send(conn, Message::Choke));
+        let mut queue = core::mem::take(&mut peer.queue);
+        queue.retain(|block| {
+            let stays = peer.allowed_out.contains(&block.piece);
+            if !stays {
+                refuse(conn, peer, *block, events);
+            }
+            stays
+        });
+        peer.queue = queue;
+    }
+}
+
+/// Says that a block will not come, where the peer understands it.
+fn refuse(conn: ConnId, peer: &Peer, block: BlockRef, events: &mut Vec<Event>) {
+    if peer.fast {
+        events.push(Event::Send(conn, Message::Reject(block)));
+    }
+}
+
+fn facts_of(peer: &Peer, pieces: u64, now: crate::time::Instant, lab: bool) -> PeerFacts {
+    let has = match &peer.pieces {
+        super::peer::Pieces::Some(bits) => u64::from(bits.count_ones()),
+        super::peer::Pieces::All => pieces,
+        super::peer::Pieces::Early { .. } => 0,
+    };
+    PeerFacts {
+        peer: peer.key,
+        interested: peer.peer_interested,
+        unchoked: !peer.choked,
+        snubbed: peer.snubbed,
+        upload_only: peer.upload_only || peer.is_seed(),
+        down_rate: peer.down.rate(now),
+        up_rate: peer.up.rate(now),
+        bytes_since_unchoke: peer.since_unchoke,
+        last_unchoked: peer.last_unchoked,
+        joined: peer.joined_at,
+        completion: (has * 1_000 / pieces) as u16,
+        prefix: if lab { None } else { Prefix::of(peer.addr.ip()) },
+    }
+}
