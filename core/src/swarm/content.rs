@@ -43,8 +43,12 @@ impl Content {
     ) -> Self {
         let count = info.piece_count;
         let wanted = wanted_pieces(&info, select);
-        let mut picker =
-            Picker::new(count, info.piece_length, info.total_length, PickerConfig::from(config));
+        let mut picker = Picker::new(
+            count,
+            info.piece_length,
+            info.total_length,
+            PickerConfig::from(config),
+        );
         picker.set_sequential(sequential);
         if !wanted.is_full() {
             for piece in (0..count).filter(|piece| !wanted.get(*piece)) {
@@ -52,10 +56,23 @@ impl Content {
             }
         }
         let pads = info.files.iter().filter(|file| file.pad && file.length > 0);
-        let pads = pads.map(|file| (file.offset, file.offset + file.length)).collect();
-        let mut content =
-            Self { info, picker, wanted, total: 0, done: 0, pads, check: Check::default() };
-        content.total = content.wanted.iter_ones().map(|piece| content.bytes_of(piece)).sum();
+        let pads = pads
+            .map(|file| (file.offset, file.offset + file.length))
+            .collect();
+        let mut content = Self {
+            info,
+            picker,
+            wanted,
+            total: 0,
+            done: 0,
+            pads,
+            check: Check::default(),
+        };
+        content.total = content
+            .wanted
+            .iter_ones()
+            .map(|piece| content.bytes_of(piece))
+            .sum();
         content
     }
 
@@ -72,7 +89,9 @@ impl Content {
         let end = start + u64::from(self.info.piece_size(piece));
         let first = self.pads.partition_point(|(_, pad_end)| *pad_end <= start);
         let pads = self.pads[first..].iter().take_while(|(pad, _)| *pad < end);
-        let padding: u64 = pads.map(|(pad, pad_end)| end.min(*pad_end) - start.max(*pad)).sum();
+        let padding: u64 = pads
+            .map(|(pad, pad_end)| end.min(*pad_end) - start.max(*pad))
+            .sum();
         end - start - padding
     }
 }
@@ -83,7 +102,9 @@ fn wanted_pieces(info: &Info, select: &[u32]) -> Bitfield {
         return Bitfield::full(info.piece_count);
     }
     let mut wanted = Bitfield::new(info.piece_count);
-    let files = select.iter().filter_map(|index| info.files.get(*index as usize));
+    let files = select
+        .iter()
+        .filter_map(|index| info.files.get(*index as usize));
     for file in files.filter(|file| !file.pad && file.length > 0) {
         let length = u64::from(info.piece_length.max(1));
         let first = file.offset / length;

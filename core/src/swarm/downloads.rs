@@ -26,18 +26,28 @@ impl Swarm {
         data: Bytes,
         events: &mut Vec<Event>,
     ) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         peer.opened = true;
         let end = u64::from(offset) + data.len() as u64;
         if end > u64::from(block.length) {
-            self.close(conn, CloseReason::Protocol("block longer than announced"), events);
+            self.close(
+                conn,
+                CloseReason::Protocol("block longer than announced"),
+                events,
+            );
             return;
         }
         if offset == 0 {
             self.on_block_begun(conn, block, events);
         }
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
-        let Some(arriving) = peer.arriving.as_mut() else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        let Some(arriving) = peer.arriving.as_mut() else {
+            return;
+        };
         if arriving.block != block || arriving.next != offset {
             self.close(conn, CloseReason::Protocol("block in disorder"), events);
             return;
@@ -51,8 +61,19 @@ impl Swarm {
             peer.last_block = self.now;
             self.flight.on_received(block.piece, bytes.into());
             let begin = block.begin + offset;
-            let write = Job::Write { piece: block.piece, begin, data };
-            self.job(Pending::Write { piece: block.piece, bytes }, write, events);
+            let write = Job::Write {
+                piece: block.piece,
+                begin,
+                data,
+            };
+            self.job(
+                Pending::Write {
+                    piece: block.piece,
+                    bytes,
+                },
+                write,
+                events,
+            );
         }
         if arriving.next == block.length {
             self.on_block_ended(conn, arriving, events);
@@ -61,7 +82,9 @@ impl Swarm {
 
     /// Decides whether a block is kept.
     fn on_block_begun(&mut self, conn: ConnId, block: BlockRef, events: &mut Vec<Event>) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         let asked = peer.asked.iter().any(|asked| asked.block == block);
         let key = peer.key;
         let mut others = Vec::new();
@@ -77,18 +100,29 @@ impl Swarm {
             peer.unasked += u32::from(peer.forgiven == 0);
             peer.forgiven = peer.forgiven.saturating_sub(1);
             if peer.unasked > MAX_UNASKED {
-                self.close(conn, CloseReason::Protocol("blocks nobody asked for"), events);
+                self.close(
+                    conn,
+                    CloseReason::Protocol("blocks nobody asked for"),
+                    events,
+                );
                 return;
             }
         }
-        peer.arriving = Some(Arriving { block, next: 0, kept });
+        peer.arriving = Some(Arriving {
+            block,
+            next: 0,
+            kept,
+        });
         if !kept {
             return;
         }
         // In endgame two peers may send one block at once. The later one is kept: it writes the
         // whole block over what the other wrote, so that one peer alone answers for each block.
         for other in others {
-            let other = self.by_key.get(&other).and_then(|conn| self.peers.get_mut(conn));
+            let other = self
+                .by_key
+                .get(&other)
+                .and_then(|conn| self.peers.get_mut(conn));
             if let Some(arriving) = other.and_then(|other| other.arriving.as_mut())
                 && arriving.block == block
             {
@@ -136,10 +170,16 @@ impl Swarm {
 
     /// Tells a peer that a block came from elsewhere.
     fn cancel(&mut self, key: super::picker::PeerKey, block: BlockRef, events: &mut Vec<Event>) {
-        let Some(content) = &mut self.content else { return };
+        let Some(content) = &mut self.content else {
+            return;
+        };
         content.picker.on_abort(key, block);
-        let Some(conn) = self.by_key.get(&key).copied() else { return };
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(conn) = self.by_key.get(&key).copied() else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         if let Some(arriving) = &mut peer.arriving
             && arriving.block == block
         {

@@ -31,18 +31,29 @@ impl Swarm {
     /// Sends a piece of the metadata, as long as the peer's connection has room for it.
     fn serve_metadata(&mut self, conn: ConnId, piece: u32, events: &mut Vec<Event>) {
         let window = u64::from(self.config.wire.send_window);
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         let raw = self.info.as_ref().map(|info| &info.raw);
         let data = raw.and_then(|raw| {
-            let start = (piece as usize).checked_mul(PIECE).filter(|start| *start < raw.len())?;
-            Some((raw.slice(start..raw.len().min(start + PIECE)), raw.len() as u32))
+            let start = (piece as usize)
+                .checked_mul(PIECE)
+                .filter(|start| *start < raw.len())?;
+            Some((
+                raw.slice(start..raw.len().min(start + PIECE)),
+                raw.len() as u32,
+            ))
         });
         let data = data.filter(|(data, _)| peer.unsent + data.len() as u64 <= window);
         let reply = match data {
             Some((data, total_size)) => {
                 peer.unsent += data.len() as u64;
                 self.outbound += data.len() as u64;
-                Metadata::Data { piece, total_size, data }
+                Metadata::Data {
+                    piece,
+                    total_size,
+                    data,
+                }
             }
             None => Metadata::Reject { piece },
         };

@@ -19,8 +19,11 @@ pub(super) fn allowed_set(ip: IpAddr, info_hash: Id20, pieces: u32, size: usize)
     let size = size.min(pieces as usize);
     let mut set = Vec::with_capacity(size);
     let [a, b, c, _] = ip.octets();
-    let mut hash: [u8; 20] =
-        Sha1::new().chain_update([a, b, c, 0]).chain_update(info_hash.0).finalize().into();
+    let mut hash: [u8; 20] = Sha1::new()
+        .chain_update([a, b, c, 0])
+        .chain_update(info_hash.0)
+        .finalize()
+        .into();
     // Distinct pieces come fast; the bound only keeps tiny torrents from looping for long.
     for _ in 0..64 {
         for chunk in hash.chunks_exact(4) {

@@ -13,13 +13,10 @@ use crate::io::ConnId;
 use crate::wire::{ExtensionHandshake, Message};
 
 impl Swarm {
-    pub(super) fn on_message(
-        &mut self,
-        conn: ConnId,
-        message: Message,
-        events: &mut Vec<Event>,
-    ) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+    pub(super) fn on_message(&mut self, conn: ConnId, message: Message, events: &mut Vec<Event>) {
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         let needs_fast = matches!(
             message,
             Message::HaveAll
@@ -80,9 +77,14 @@ impl Swarm {
 
     /// A bitfield, HAVE_ALL or HAVE_NONE: once, and first.
     fn on_pieces(&mut self, conn: ConnId, base: Base, events: &mut Vec<Event>) {
-        let count = self.content.as_ref().map(|content| content.info.piece_count);
+        let count = self
+            .content
+            .as_ref()
+            .map(|content| content.info.piece_count);
         let limit = self.config.swarm.max_pieces.div_ceil(8) as usize;
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         if peer.opened {
             self.close(conn, CloseReason::Protocol("bitfield out of place"), events);
             return;
@@ -109,13 +111,19 @@ impl Swarm {
         };
         match bits {
             Ok(bits) => self.set_pieces(conn, bits, events),
-            Err(_) => self.close(conn, CloseReason::Protocol("bitfield of wrong size"), events),
+            Err(_) => self.close(
+                conn,
+                CloseReason::Protocol("bitfield of wrong size"),
+                events,
+            ),
         }
     }
 
     fn on_have(&mut self, conn: ConnId, piece: u32, events: &mut Vec<Event>) {
         let max = self.config.swarm.max_pieces;
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         peer.opened = true;
         match (&mut peer.pieces, &mut self.content) {
             (Pieces::Early { haves, .. }, _) => {
@@ -156,7 +164,9 @@ impl Swarm {
         handshake: &ExtensionHandshake,
         events: &mut Vec<Event>,
     ) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         peer.upload_only = handshake.upload_only;
         peer.metadata = handshake.ut_metadata.is_some_and(|number| number != 0);
         if let Some(reqq) = handshake.reqq {
@@ -194,7 +204,11 @@ fn tell_interest(conn: ConnId, peer: &mut Peer, events: &mut Vec<Event>) {
     let interested = peer.wanted > 0;
     if interested != peer.interested {
         peer.interested = interested;
-        let message = if interested { Message::Interested } else { Message::NotInterested };
+        let message = if interested {
+            Message::Interested
+        } else {
+            Message::NotInterested
+        };
         events.push(Event::Send(conn, message));
     }
 }

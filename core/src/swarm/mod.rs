@@ -148,7 +148,10 @@ impl fmt::Debug for Swarm {
 impl Swarm {
     /// Starts a torrent: with its metadata (`info`) storage is opened, without it the metadata
     /// is fetched from peers first. `number` and `seed` name its random streams.
-    #[expect(clippy::too_many_arguments, reason = "each is a different thing, all are needed")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is a different thing, all are needed"
+    )]
     #[must_use]
     pub fn new(
         config: Arc<Config>,
@@ -212,12 +215,32 @@ impl Swarm {
         match input {
             Input::Tick => {}
             Input::PeersFound(source, addrs) => self.on_peers_found(source, addrs, events),
-            Input::Joined { conn, addr, incoming, peer_id, fast, extended, dht } => {
-                let hello = peer::Hello { addr, incoming, peer_id, fast, extended, dht };
+            Input::Joined {
+                conn,
+                addr,
+                incoming,
+                peer_id,
+                fast,
+                extended,
+                dht,
+            } => {
+                let hello = peer::Hello {
+                    addr,
+                    incoming,
+                    peer_id,
+                    fast,
+                    extended,
+                    dht,
+                };
                 self.on_joined(conn, hello, events);
             }
             Input::Message(conn, message) => self.on_message(conn, message, events),
-            Input::BlockPart { conn, block, offset, data } => {
+            Input::BlockPart {
+                conn,
+                block,
+                offset,
+                data,
+            } => {
                 self.on_block_part(conn, block, offset, data, events);
             }
             Input::Writable { conn, unsent } => self.on_writable(conn, unsent),
@@ -274,7 +297,10 @@ impl Swarm {
     /// Whether every wanted piece is verified and in its files.
     fn is_complete(&self) -> bool {
         self.phase == Phase::Active
-            && self.content.as_ref().is_some_and(|content| content.picker.is_complete())
+            && self
+                .content
+                .as_ref()
+                .is_some_and(|content| content.picker.is_complete())
     }
 
     /// Whether peers are of use in this phase.
@@ -293,7 +319,10 @@ impl Swarm {
     }
 
     fn take_job(&mut self, token: JobToken) -> Option<Pending> {
-        let key = Key { index: token.0 as u32, generation: (token.0 >> 32) as u32 };
+        let key = Key {
+            index: token.0 as u32,
+            generation: (token.0 >> 32) as u32,
+        };
         self.jobs.remove(key)
     }
 
@@ -331,11 +360,17 @@ impl Swarm {
         }
         let open = self.is_open_to_peers();
         let save = self.save_at.filter(|_| self.dirty && !self.saving);
-        let retry = self.known.next_retry().filter(|_| open && self.may_connect());
+        let retry = self
+            .known
+            .next_retry()
+            .filter(|_| open && self.may_connect());
         let rounds = self.choker.next_timeout();
         let rounds = (self.phase == Phase::Active && !self.peers.is_empty()).then_some(rounds);
         let metadata = self.metadata_timeout();
-        [self.housekeeping_at, save, retry, rounds, metadata].into_iter().flatten().min()
+        [self.housekeeping_at, save, retry, rounds, metadata]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Rates, pipelines and overdue requests, once a second while there are peers.
@@ -366,7 +401,9 @@ impl Swarm {
 
     fn connect_more(&mut self, events: &mut Vec<Event>) {
         while self.may_connect() {
-            let Some(addr) = self.known.next_to_connect(self.now) else { return };
+            let Some(addr) = self.known.next_to_connect(self.now) else {
+                return;
+            };
             self.connects += 1;
             events.push(Event::Connect(addr));
         }
@@ -395,7 +432,14 @@ impl Swarm {
         for addr in addrs.iter().copied() {
             if self.known.on_found(&self.config.swarm, source, addr) {
                 let torrent = self.torrent;
-                self.public(event::Event::PeerFound { torrent, addr, source }, events);
+                self.public(
+                    event::Event::PeerFound {
+                        torrent,
+                        addr,
+                        source,
+                    },
+                    events,
+                );
             }
         }
     }
@@ -406,7 +450,14 @@ impl Swarm {
             return;
         }
         let torrent = self.torrent;
-        self.public(event::Event::StorageFailed { torrent, piece, error }, events);
+        self.public(
+            event::Event::StorageFailed {
+                torrent,
+                piece,
+                error,
+            },
+            events,
+        );
         self.halt(events);
     }
 
@@ -435,7 +486,10 @@ impl Swarm {
 
     /// Tells that all is over, once the last save and the storage's end are answered.
     fn finish_stop(&mut self, events: &mut Vec<Event>) {
-        let waits = self.jobs.iter().any(|(_, job)| matches!(job, Pending::Save | Pending::Close));
+        let waits = self
+            .jobs
+            .iter()
+            .any(|(_, job)| matches!(job, Pending::Save | Pending::Close));
         if self.phase == Phase::Stopping && !waits {
             self.phase = Phase::Stopped;
             events.push(Event::Stopped);

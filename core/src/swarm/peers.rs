@@ -95,7 +95,12 @@ impl Peers {
         }
         self.known.insert(
             addr,
-            Known { source, failures: 0, seed: false, state: State::Ready },
+            Known {
+                source,
+                failures: 0,
+                seed: false,
+                state: State::Ready,
+            },
         );
         self.index(addr);
         true
@@ -112,11 +117,6 @@ impl Peers {
         Some(addr)
     }
 
-    /// Whether some peer may be connected to now.
-    pub(super) fn has_ready(&self) -> bool {
-        self.ready.first().is_some_and(|first| !first.0)
-    }
-
     /// When the next waiting peer may be connected to.
     pub(super) fn next_retry(&self) -> Option<Instant> {
         self.waiting.first().map(|(at, _)| *at)
@@ -128,13 +128,16 @@ impl Peers {
     }
 
     /// Peers that are known.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.known.len()
     }
 
     /// Whether `addr` is being connected to.
     pub(super) fn is_connecting(&self, addr: SocketAddr) -> bool {
-        self.known.get(&addr).is_some_and(|known| known.state == State::Connecting)
+        self.known
+            .get(&addr)
+            .is_some_and(|known| known.state == State::Connecting)
     }
 
     /// A connection to `addr` stands.
@@ -162,7 +165,9 @@ impl Peers {
             self.forget(addr);
             return;
         }
-        let delay = config.reconnect_delay.saturating_mul(u32::from(failures) + 1);
+        let delay = config
+            .reconnect_delay
+            .saturating_mul(u32::from(failures) + 1);
         // A connection that ended must not be retried in the same instant, whatever the config.
         let at = now + delay.max(Duration::from_millis(100));
         self.change(addr, |known| {
@@ -205,10 +210,10 @@ impl Peers {
         self.banned_by_addr.insert(key, self.bans);
         self.banned.insert((self.bans, key));
         self.bans += 1;
-        if self.banned.len() > MAX_BANNED {
-            if let Some((_, oldest)) = self.banned.pop_first() {
-                self.banned_by_addr.remove(&oldest);
-            }
+        if self.banned.len() > MAX_BANNED
+            && let Some((_, oldest)) = self.banned.pop_first()
+        {
+            self.banned_by_addr.remove(&oldest);
         }
     }
 
@@ -230,8 +235,14 @@ impl Peers {
 
     /// Endpoints worth keeping for the next start: those that work or may work.
     pub(super) fn worth_saving(&self, limit: usize) -> impl Iterator<Item = SocketAddr> + '_ {
-        let connected = self.known.iter().filter(|(_, known)| known.state == State::Connected);
-        let others = self.known.iter().filter(|(_, known)| known.state != State::Connected);
+        let connected = self
+            .known
+            .iter()
+            .filter(|(_, known)| known.state == State::Connected);
+        let others = self
+            .known
+            .iter()
+            .filter(|(_, known)| known.state != State::Connected);
         connected.chain(others).map(|(addr, _)| *addr).take(limit)
     }
 
@@ -348,7 +359,10 @@ mod tests {
 
     #[test]
     fn a_full_table_keeps_the_better_sources() {
-        let config = SwarmConfig { max_known_peers: 2, ..SwarmConfig::default() };
+        let config = SwarmConfig {
+            max_known_peers: 2,
+            ..SwarmConfig::default()
+        };
         let mut peers = Peers::default();
         assert!(peers.on_found(&config, PeerSource::Pex, addr(1)));
         assert!(peers.on_found(&config, PeerSource::Pex, addr(2)));
@@ -368,7 +382,6 @@ mod tests {
         peers.on_found(&config, PeerSource::Dht, addr(2));
         peers.set_seed(addr(2), true);
         peers.set_complete(true);
-        assert!(!peers.has_ready());
         assert_eq!(peers.next_to_connect(at(1)), None);
         for n in 0..=MAX_BANNED as u32 {
             peers.ban(SocketAddr::from((n.to_be_bytes(), 1)));

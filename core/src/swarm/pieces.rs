@@ -24,7 +24,13 @@ impl Swarm {
     pub(super) fn on_metadata(&mut self, info: Arc<Info>, events: &mut Vec<Event>) {
         self.info = Some(Arc::clone(&info));
         let torrent = self.torrent;
-        self.public(event::Event::Metadata { torrent, info: Arc::clone(&info) }, events);
+        self.public(
+            event::Event::Metadata {
+                torrent,
+                info: Arc::clone(&info),
+            },
+            events,
+        );
         if info.private {
             self.known.forget_sources(|source| {
                 use event::PeerSource::{Dht, Lsd, Pex};
@@ -56,7 +62,9 @@ impl Swarm {
         result: JobResult,
         events: &mut Vec<Event>,
     ) {
-        let Some(job) = self.take_job(token) else { return };
+        let Some(job) = self.take_job(token) else {
+            return;
+        };
         match job {
             Pending::Save => {
                 self.saving = false;
@@ -109,7 +117,9 @@ impl Swarm {
     fn on_opened(&mut self, opened: Opened, events: &mut Vec<Event>) {
         self.phase = Phase::Checking;
         let trusted = self.take_trusted();
-        let Some(content) = &mut self.content else { return };
+        let Some(content) = &mut self.content else {
+            return;
+        };
         let count = content.info.piece_count;
         let mut pieces = Bitfield::new(count);
         for piece in 0..count {
@@ -131,9 +141,14 @@ impl Swarm {
     fn check_more(&mut self, events: &mut Vec<Event>) {
         let parallel = self.config.swarm.check_parallel;
         loop {
-            let Some(content) = &mut self.content else { return };
+            let Some(content) = &mut self.content else {
+                return;
+            };
             let check = &mut content.check;
-            let next = check.pieces.as_ref().and_then(|pieces| pieces.next_one(check.next));
+            let next = check
+                .pieces
+                .as_ref()
+                .and_then(|pieces| pieces.next_one(check.next));
             match next {
                 Some(piece) if check.running < parallel => {
                     check.next = piece + 1;
@@ -150,7 +165,9 @@ impl Swarm {
     }
 
     fn on_checked(&mut self, piece: u32, result: &JobResult, events: &mut Vec<Event>) {
-        let Some(content) = &mut self.content else { return };
+        let Some(content) = &mut self.content else {
+            return;
+        };
         content.check.running = content.check.running.saturating_sub(1);
         match result {
             JobResult::Hashed(digest) if is_right(&content.info, piece, digest) => {
@@ -169,7 +186,9 @@ impl Swarm {
     }
 
     fn on_check_over(&mut self, events: &mut Vec<Event>) {
-        let Some(content) = &mut self.content else { return };
+        let Some(content) = &mut self.content else {
+            return;
+        };
         content.check.pieces = None;
         let (ok, bad) = (content.picker.have().count_ones(), content.check.bad);
         let torrent = self.torrent;
@@ -222,12 +241,24 @@ impl Swarm {
     /// Drops `piece` and judges those who brought it: who brought all of it is banned, who
     /// brought a part gets pieces of its own until it is clear who lies.
     fn on_bad_piece(&mut self, piece: u32, events: &mut Vec<Event>) {
-        let Some(content) = &mut self.content else { return };
+        let Some(content) = &mut self.content else {
+            return;
+        };
         let contributors = content.picker.contributors(piece);
         self.begin_anew(piece, events);
-        let blame = contributors.iter().filter_map(|key| self.address_of(*key)).collect();
+        let blame = contributors
+            .iter()
+            .filter_map(|key| self.address_of(*key))
+            .collect();
         let torrent = self.torrent;
-        self.public(event::Event::PieceFailed { torrent, piece, blame }, events);
+        self.public(
+            event::Event::PieceFailed {
+                torrent,
+                piece,
+                blame,
+            },
+            events,
+        );
         let alone = contributors.len() == 1;
         for key in contributors {
             let Some(conn) = self.by_key.get(&key).copied() else {
@@ -236,7 +267,9 @@ impl Swarm {
                 }
                 continue;
             };
-            let Some(peer) = self.peers.get_mut(&conn) else { continue };
+            let Some(peer) = self.peers.get_mut(&conn) else {
+                continue;
+            };
             peer.bad_pieces = peer.bad_pieces.saturating_add(1);
             peer.parole = true;
             if alone || peer.bad_pieces >= self.config.swarm.max_bad_pieces {
@@ -247,7 +280,9 @@ impl Swarm {
 
     fn on_committed(&mut self, piece: u32, events: &mut Vec<Event>) {
         self.flight.on_gone(piece);
-        let Some(content) = &mut self.content else { return };
+        let Some(content) = &mut self.content else {
+            return;
+        };
         content.on_had(piece);
         let wanted = content.picker.wants(piece);
         let contributors = content.picker.on_hash_ok(piece);
@@ -289,7 +324,8 @@ impl Swarm {
     /// Resume data differs from what was saved: saves it soon.
     pub(super) fn mark_dirty(&mut self) {
         self.dirty = true;
-        self.save_at.get_or_insert(self.now + self.config.swarm.save_interval);
+        self.save_at
+            .get_or_insert(self.now + self.config.swarm.save_interval);
     }
 
     /// Saves resume data, if there is any that is not saved.
@@ -297,7 +333,9 @@ impl Swarm {
         if !self.dirty || self.saving {
             return;
         }
-        let Some(data) = self.resume_data() else { return };
+        let Some(data) = self.resume_data() else {
+            return;
+        };
         self.dirty = false;
         self.saving = true;
         self.save_at = None;

@@ -60,7 +60,11 @@ impl Swarm {
             return;
         }
         let most = u32::from(swarm.max_pipeline).min(peer.reqq).max(1);
-        let target = if peer.snubbed { 1 } else { peer.pipeline.min(most) };
+        let target = if peer.snubbed {
+            1
+        } else {
+            peer.pipeline.min(most)
+        };
         let count = (target as usize).saturating_sub(peer.asked.len());
         if count == 0 {
             return;
@@ -75,12 +79,18 @@ impl Swarm {
         };
         let Some(has) = peer.has() else { return };
         self.blocks.clear();
-        content.picker.pick(peer.key, has, &options, &mut self.choice, &mut self.blocks);
+        content
+            .picker
+            .pick(peer.key, has, &options, &mut self.choice, &mut self.blocks);
         if self.blocks.len() < count {
             peer.idle_since = self.epoch;
         }
         for block in self.blocks.iter().copied() {
-            peer.asked.push_back(Asked { block, at: self.now, late: false });
+            peer.asked.push_back(Asked {
+                block,
+                at: self.now,
+                late: false,
+            });
             events.push(Event::Send(conn, Message::Request(block)));
         }
     }
@@ -108,7 +118,9 @@ impl Swarm {
         let (Some(content), Some(peer)) = (&mut self.content, self.peers.get_mut(&conn)) else {
             return;
         };
-        let Some(asked) = peer.take_asked(block) else { return };
+        let Some(asked) = peer.take_asked(block) else {
+            return;
+        };
         content.picker.on_abort(peer.key, asked.block);
         if peer.choking {
             peer.allowed_in.retain(|piece| *piece != block.piece);
@@ -142,7 +154,9 @@ impl Swarm {
                 continue;
             }
             peer.snubbed = true;
-            let Some(content) = &mut self.content else { continue };
+            let Some(content) = &mut self.content else {
+                continue;
+            };
             for asked in peer.asked.iter_mut().filter(|asked| !asked.late) {
                 asked.late = true;
                 freed |= content.picker.on_late(peer.key, asked.block);

@@ -21,7 +21,8 @@ impl Swarm {
     pub(super) fn on_joined(&mut self, conn: ConnId, hello: Hello, events: &mut Vec<Event>) {
         if let Some(reason) = self.refusal(&hello, events) {
             if !hello.incoming {
-                self.known.on_closed(&self.config.swarm, hello.addr, true, self.now);
+                self.known
+                    .on_closed(&self.config.swarm, hello.addr, true, self.now);
             }
             events.push(Event::Disconnect(conn, reason));
             return;
@@ -46,7 +47,10 @@ impl Swarm {
         self.public(event::Event::PeerConnected(Box::new(connected)), events);
         if hello.extended {
             let handshake = self.extension_handshake(hello.addr);
-            events.push(Event::Send(conn, Message::ExtensionHandshake(Box::new(handshake))));
+            events.push(Event::Send(
+                conn,
+                Message::ExtensionHandshake(Box::new(handshake)),
+            ));
         }
         match self.phase {
             Phase::Active => self.start_peer(conn, events),
@@ -68,7 +72,10 @@ impl Swarm {
         if self.known.is_banned(hello.addr) {
             return Some(CloseReason::Banned);
         }
-        let twin = self.peers.iter().find(|(_, peer)| peer.peer_id == hello.peer_id);
+        let twin = self
+            .peers
+            .iter()
+            .find(|(_, peer)| peer.peer_id == hello.peer_id);
         if let Some((twin, peer)) = twin.map(|(conn, peer)| (*conn, peer)) {
             // Both sides must keep the same one: the one that the larger id opened.
             let ours = self.options.peer_id.map(|ours| ours > hello.peer_id);
@@ -85,7 +92,10 @@ impl Swarm {
     }
 
     fn extension_handshake(&self, addr: SocketAddr) -> ExtensionHandshake {
-        let size = self.info.as_ref().and_then(|info| u32::try_from(info.raw.len()).ok());
+        let size = self
+            .info
+            .as_ref()
+            .and_then(|info| u32::try_from(info.raw.len()).ok());
         ExtensionHandshake {
             ut_metadata: Some(super::exchange::UT_METADATA),
             metadata_size: size,
@@ -99,7 +109,9 @@ impl Swarm {
     }
 
     fn announce_nothing(&mut self, conn: ConnId, events: &mut Vec<Event>) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         peer.announced = true;
         if peer.fast {
             events.push(Event::Send(conn, Message::HaveNone));
@@ -124,7 +136,9 @@ impl Swarm {
             };
             events.extend(message.map(|message| Event::Send(conn, message)));
         }
-        let Pieces::Early { base, haves } = &peer.pieces else { return };
+        let Pieces::Early { base, haves } = &peer.pieces else {
+            return;
+        };
         let count = content.info.piece_count;
         let mut bits = match base {
             Base::Unsaid | Base::None => Bitfield::new(count),
@@ -132,7 +146,11 @@ impl Swarm {
             Base::Bits(bytes) => match Bitfield::from_bytes(count, bytes) {
                 Ok(bits) => bits,
                 Err(_) => {
-                    self.close(conn, CloseReason::Protocol("bitfield of wrong size"), events);
+                    self.close(
+                        conn,
+                        CloseReason::Protocol("bitfield of wrong size"),
+                        events,
+                    );
                     return;
                 }
             },
@@ -192,7 +210,9 @@ impl Swarm {
         let hash = self.hashes.short();
         let mut set = fast::allowed_set(peer.addr.ip(), hash, count, fast::SET_SIZE);
         set.retain(|piece| content.picker.have().get(*piece) && !peer.has_piece(*piece));
-        let allowed = set.iter().map(|piece| Event::Send(conn, Message::AllowedFast(*piece)));
+        let allowed = set
+            .iter()
+            .map(|piece| Event::Send(conn, Message::AllowedFast(*piece)));
         events.extend(allowed);
         peer.allowed_out = set;
     }
@@ -233,7 +253,8 @@ impl Swarm {
             Some(conn) => self.forget_peer(conn, reason, events),
             None if reason == CloseReason::SelfConnection => self.known.never(addr),
             None if self.known.is_connecting(addr) => {
-                self.known.on_closed(&self.config.swarm, addr, true, self.now);
+                self.known
+                    .on_closed(&self.config.swarm, addr, true, self.now);
             }
             None => {}
         }
@@ -249,7 +270,9 @@ impl Swarm {
 
     /// Ends a connection and never lets that peer in again.
     pub(super) fn ban(&mut self, conn: ConnId, events: &mut Vec<Event>) {
-        let Some(peer) = self.peers.get(&conn) else { return };
+        let Some(peer) = self.peers.get(&conn) else {
+            return;
+        };
         let (addr, listen) = (peer.addr, peer.listen);
         self.close(conn, CloseReason::Banned, events);
         self.known.ban(addr);
@@ -259,7 +282,9 @@ impl Swarm {
     }
 
     fn forget_peer(&mut self, conn: ConnId, reason: CloseReason, events: &mut Vec<Event>) {
-        let Some(peer) = self.peers.remove(&conn) else { return };
+        let Some(peer) = self.peers.remove(&conn) else {
+            return;
+        };
         self.by_key.remove(&peer.key);
         self.fetch_peer_left(conn);
         if let Some(content) = &mut self.content {
@@ -284,17 +309,29 @@ impl Swarm {
         }
         if let Some(listen) = peer.listen {
             let fruitless = peer.down.total() == 0 && peer.up.total() == 0;
-            self.known.on_closed(&self.config.swarm, listen, fruitless, self.now);
+            self.known
+                .on_closed(&self.config.swarm, listen, fruitless, self.now);
         }
         let (torrent, addr) = (self.torrent, peer.addr);
-        self.public(event::Event::PeerClosed { torrent, addr, reason }, events);
+        self.public(
+            event::Event::PeerClosed {
+                torrent,
+                addr,
+                reason,
+            },
+            events,
+        );
     }
 
     /// The address of a peer that is or was connected.
     pub(super) fn address_of(&self, key: PeerKey) -> Option<SocketAddr> {
         let here = self.by_key.get(&key).and_then(|conn| self.peers.get(conn));
         here.map(|peer| peer.addr).or_else(|| {
-            let gone = self.departed.iter().rev().find(|(departed, _)| *departed == key);
+            let gone = self
+                .departed
+                .iter()
+                .rev()
+                .find(|(departed, _)| *departed == key);
             gone.map(|(_, addr)| *addr)
         })
     }
@@ -308,7 +345,9 @@ impl Swarm {
     }
 
     pub(super) fn close_if_useless(&mut self, conn: ConnId, events: &mut Vec<Event>) {
-        let Some(peer) = self.peers.get(&conn) else { return };
+        let Some(peer) = self.peers.get(&conn) else {
+            return;
+        };
         let gives_only = peer.is_seed() || (peer.upload_only && peer.opened);
         if self.is_complete() && gives_only && !peer.peer_interested {
             self.close(conn, CloseReason::Useless, events);

@@ -17,14 +17,24 @@ impl Swarm {
     pub(super) fn on_request(&mut self, conn: ConnId, block: BlockRef, events: &mut Vec<Event>) {
         let now = self.now;
         let swarm = &self.config.swarm;
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
-        let Some(content) = self.content.as_ref().filter(|_| self.phase == Phase::Active) else {
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        let Some(content) = self
+            .content
+            .as_ref()
+            .filter(|_| self.phase == Phase::Active)
+        else {
             refuse(conn, peer, block, events);
             return;
         };
         let end = u64::from(block.begin) + u64::from(block.length);
         if block.length == 0 || end > u64::from(content.info.piece_size(block.piece)) {
-            self.close(conn, CloseReason::Protocol("request outside of a piece"), events);
+            self.close(
+                conn,
+                CloseReason::Protocol("request outside of a piece"),
+                events,
+            );
             return;
         }
         let served = content.picker.have().get(block.piece) && block.length <= BLOCK_LENGTH;
@@ -46,7 +56,9 @@ impl Swarm {
     }
 
     pub(super) fn on_cancel(&mut self, conn: ConnId, block: BlockRef, events: &mut Vec<Event>) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         if let Some(at) = peer.queue.iter().position(|queued| *queued == block) {
             peer.queue.remove(at);
             refuse(conn, peer, block, events);
@@ -75,9 +87,8 @@ impl Swarm {
             };
             let under_way = peer.reading + peer.unsent;
             let next = peer.queue.front().copied();
-            let next = next.filter(|block| {
-                under_way == 0 || under_way + u64::from(block.length) <= window
-            });
+            let next = next
+                .filter(|block| under_way == 0 || under_way + u64::from(block.length) <= window);
             let Some(block) = next else {
                 // Back in line once its connection has room, or it asks again.
                 peer.in_line = false;
@@ -148,7 +159,9 @@ impl Swarm {
 
     /// What a connection has not sent yet.
     pub(super) fn on_writable(&mut self, conn: ConnId, unsent: u32) {
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         // Other messages are unsent bytes as well; ours are never more than we handed over.
         let unsent = u64::from(unsent).min(peer.unsent);
         self.outbound -= peer.unsent - unsent;
@@ -164,23 +177,41 @@ impl Swarm {
         }
         let round = self.choker.next_timeout() <= self.now;
         let unchoked = || {
-            let slots = self.peers.values().filter(|peer| !peer.choked && peer.peer_interested);
+            let slots = self
+                .peers
+                .values()
+                .filter(|peer| !peer.choked && peer.peer_interested);
             slots.count()
         };
-        if !round && !(self.fill_slots && self.choker.has_free_slot(unchoked())) {
+        let fill = self.fill_slots && self.choker.has_free_slot(unchoked());
+        if !round && !fill {
             self.fill_slots = false;
             return;
         }
         self.fill_slots = false;
-        let count = u64::from(self.content.as_ref().map_or(0, |c| c.info.piece_count).max(1));
-        let facts: Vec<_> =
-            self.peers.values().map(|peer| facts_of(peer, count, self.now, self.config.lab)).collect();
+        let count = u64::from(
+            self.content
+                .as_ref()
+                .map_or(0, |c| c.info.piece_count)
+                .max(1),
+        );
+        let facts: Vec<_> = self
+            .peers
+            .values()
+            .map(|peer| facts_of(peer, count, self.now, self.config.lab))
+            .collect();
         let mut decisions = Vec::with_capacity(facts.len());
         if round {
-            let mode = if self.is_complete() { Mode::Seeding } else { Mode::Leeching };
-            self.choker.round(self.now, mode, &facts, &mut self.choice, &mut decisions);
+            let mode = if self.is_complete() {
+                Mode::Seeding
+            } else {
+                Mode::Leeching
+            };
+            self.choker
+                .round(self.now, mode, &facts, &mut self.choice, &mut decisions);
         } else {
-            self.choker.fill(self.now, &facts, &mut self.choice, &mut decisions);
+            self.choker
+                .fill(self.now, &facts, &mut self.choice, &mut decisions);
         }
         for decision in decisions {
             self.apply(decision, events);
@@ -188,9 +219,13 @@ impl Swarm {
     }
 
     fn apply(&mut self, decision: Decision, events: &mut Vec<Event>) {
-        let Some(conn) = self.by_key.get(&decision.peer).copied() else { return };
-        let Some(peer) = self.peers.get_mut(&conn) else { return };
-        if decision.unchoke == !peer.choked {
+        let Some(conn) = self.by_key.get(&decision.peer).copied() else {
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        if decision.unchoke != peer.choked {
             return;
         }
         peer.choked = !decision.unchoke;
@@ -239,6 +274,10 @@ fn facts_of(peer: &Peer, pieces: u64, now: crate::time::Instant, lab: bool) -> P
         last_unchoked: peer.last_unchoked,
         joined: peer.joined_at,
         completion: (has * 1_000 / pieces) as u16,
-        prefix: if lab { None } else { Prefix::of(peer.addr.ip()) },
+        prefix: if lab {
+            None
+        } else {
+            Prefix::of(peer.addr.ip())
+        },
     }
 }
