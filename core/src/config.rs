@@ -74,6 +74,18 @@ pub struct DhtConfig {
     pub max_stored_torrents: u32,
     /// Peers per info-hash in the peer store.
     pub max_stored_peers: u32,
+    /// Peers one host may have in the peer store, so that nobody fills it alone.
+    pub max_stored_per_host: u16,
+    /// Ports of one host per info-hash; a few, since hosts behind one router share an address.
+    pub max_stored_ports: u16,
+    /// Distinct peers one lookup reports; more are passed over.
+    pub max_lookup_peers: u32,
+    /// Nodes heard of that wait to be pinged; more are passed over.
+    pub max_waiting_nodes: u16,
+    /// Time between such pings, so that a loaded table is no burst.
+    pub ping_interval: Duration,
+    /// Contacts of a bootstrap that are remembered.
+    pub max_routers: u16,
     /// Peers in one reply, IPv4; fits an unfragmented packet.
     pub reply_peers_v4: u16,
     /// Peers in one reply, IPv6.
@@ -239,6 +251,12 @@ impl Default for DhtConfig {
             token_rotation: secs(300),
             max_stored_torrents: 2_000,
             max_stored_peers: 500,
+            max_stored_per_host: 100,
+            max_stored_ports: 8,
+            max_lookup_peers: 5_000,
+            max_waiting_nodes: 1_024,
+            ping_interval: Duration::from_millis(25),
+            max_routers: 32,
             reply_peers_v4: 100,
             reply_peers_v6: 25,
             peer_lifetime: secs(45 * 60),
@@ -381,6 +399,16 @@ impl Config {
             dht.announce_interval >= secs(60),
             "dht.announce_interval",
             "at least 60 s",
+        )?;
+        check(
+            dht.ping_interval >= Duration::from_millis(1),
+            "dht.ping_interval",
+            "at least 1 ms",
+        )?;
+        check(
+            dht.new_endpoints_per_second >= 1,
+            "dht.new_endpoints_per_second",
+            "at least 1",
         )?;
         check(dht.amplification >= 1, "dht.amplification", "at least 1")?;
         check(

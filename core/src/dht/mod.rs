@@ -1,5 +1,19 @@
 //! The Mainline DHT (BEP 5, 32, 42, 43).
 
+mod client;
+pub mod external;
+pub mod krpc;
+mod lookup;
+mod node;
+pub mod rate;
+pub mod security;
+mod server;
+pub mod store;
+pub mod table;
+pub mod token;
+
+pub use node::Dht;
+
 use core::net::SocketAddr;
 
 use crate::event::{Found, LookupSummary};

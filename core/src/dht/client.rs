@@ -1,0 +1,522 @@
+//! Our own questions: lookups, pings, announces, and what comes back.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::krpc::{Kind, Message, Query};
+use super::lookup::{Candidate, Goal, Leg, Phase, Search, State, Step};
+use super::node::{Context, Dht, Pending, Purpose, STARTS_PER_INPUT, Single, Unsent};
+use super::table::CLOSEST;
+use super::{Event, Lookup, LookupId, security};
+use crate::compact;
+use crate::event::{Found, LookupSummary};
+use crate::id::NodeId;
+use crate::time::Instant;
+
+impl Dht {
+    /// Takes an answer, already known to come from where the question went.
+    pub(super) fn handle_answer(
+        &mut self,
+        transaction: u32,
+        pending: Pending,
+        message: &Message<'_>,
+        cx: &mut Context<'_>,
+    ) {
+        let response = matches!(message.kind, Kind::Response);
+        let id = message.body.id;
+        if response && id.is_none() {
+            return;
+        }
+        self.pending.remove(&transaction);
+        let from = pending.to;
+        let impostor = pending
+            .expected
+            .zip(id)
+            .filter(|(expected, id)| expected != id);
+        if let Some((expected, _)) = impostor {
+            let known = match from {
+                SocketAddr::V4(_) => self.table_v4.remove(&expected, from),
+                SocketAddr::V6(_) => self.table_v6.remove(&expected, from),
+            };
+            if known {
+                self.recheck(&expected, from);
+            }
+            self.on_unanswered(&pending, State::Failed, cx);
+            return;
+        }
+        let Some(id) = id else {
+            // An error: it lives, but it is of no use to what we wanted.
+            self.on_unanswered(&pending, State::Failed, cx);
+            return;
+        };
+        let rtt = self.now.saturating_since(pending.sent);
+        self.measure(rtt);
+        self.addresses.set_receives(from.ip(), self.now);
+        self.heard(id, from, rtt);
+        if let Some(claim) = message.ip {
+            self.on_vote(from, claim);
+        }
+        match pending.purpose {
+            Purpose::Check => self.on_checked(from, message),
+            Purpose::Ping(lookup) => {
+                self.pings -= 1;
+                cx.events.push(Event::Found(lookup, Found::Node(id, from)));
+                let summary = self.ping_summary(pending.sent, 1);
+                cx.events.push(Event::Done(lookup, summary));
+                self.start_waiting(cx);
+            }
+            Purpose::Search(serial) => self.on_searched(serial, id, &pending, message, cx),
+            Purpose::Store(serial) => {
+                if let Some(search) = self.searches.get_mut(&serial) {
+                    search.replies = search.replies.saturating_add(1);
+                    let leg = &mut search.legs[usize::from(from.is_ipv6())];
+                    if let Some((_, state)) = leg.stores.iter_mut().find(|(known, _)| *known == id)
+                    {
+                        *state = State::Answered;
+                        search.stored += 1;
+                    }
+                    self.advance(serial, cx);
+                }
+            }
+        }
+    }
+
+    fn on_checked(&mut self, from: SocketAddr, message: &Message<'_>) {
+        let nodes = message.body.nodes.iter().chain(message.body.nodes6.iter());
+        for (id, addr) in nodes.take(2 * CLOSEST) {
+            let room = match addr {
+                SocketAddr::V4(_) => self.table_v4.has_room(&id, addr),
+                SocketAddr::V6(_) => self.table_v6.has_room(&id, addr),
+            };
+            if room && security::can_refer(from.ip(), addr.ip()) && !self.routers.contains(&addr) {
+                self.wait_for(addr, Some(id));
+            }
+        }
+    }
+
+    fn on_searched(
+        &mut self,
+        serial: u32,
+        id: NodeId,
+        pending: &Pending,
+        message: &Message<'_>,
+        cx: &mut Context<'_>,
+    ) {
+        let from = pending.to;
+        let v6 = usize::from(from.is_ipv6());
+        let (max, lab) = (usize::from(self.config.dht.max_candidates), self.config.lab);
+        let own = [self.families[0].id, self.families[1].id];
+        let up = [0, 1].map(|at| self.families[at].socket.is_some());
+        let Some(search) = self.searches.get_mut(&serial) else {
+            return;
+        };
+        search.replies = search.replies.saturating_add(1);
+        let leg = &mut search.legs[v6];
+        if pending.expected.is_none() {
+            // A contact tells its id only now; it is a candidate like any other from here on.
+            leg.set_state(None, from, State::Answered);
+            let state = State::Answered;
+            let candidate = Candidate {
+                id,
+                addr: from,
+                hops: 0,
+                state,
+                token: None,
+            };
+            leg.add(candidate, max, lab);
+        }
+        let mut hops = 0;
+        if let Some(candidate) = leg.candidate(&id, from) {
+            candidate.state = State::Answered;
+            candidate.token = message.body.token.map(Box::from);
+            hops = candidate.hops;
+        }
+        let nodes = message.body.nodes.iter().take(2 * CLOSEST);
+        for (id, addr) in nodes.chain(message.body.nodes6.iter().take(2 * CLOSEST)) {
+            let at = usize::from(addr.is_ipv6());
+            let leg = &mut search.legs[at];
+            let usable = up[at]
+                && leg.phase == Phase::Search
+                && !own.contains(&id)
+                && !compact::is_undialable(addr)
+                && security::can_refer(from.ip(), addr.ip());
+            if usable {
+                let hops = hops.saturating_add(1);
+                leg.add(
+                    Candidate {
+                        id,
+                        addr,
+                        hops,
+                        state: State::New,
+                        token: None,
+                    },
+                    max,
+                    lab,
+                );
+            }
+        }
+        if let (Goal::Peers | Goal::Announce(_), Some(lookup)) = (search.goal, search.id) {
+            let limit = self.config.dht.max_lookup_peers as usize;
+            for addr in message.body.values.iter() {
+                let usable = addr.is_ipv6() == from.is_ipv6()
+                    && !compact::is_undialable(addr)
+                    && security::can_refer(from.ip(), addr.ip());
+                if usable && search.peers.len() < limit && search.peers.insert(addr) {
+                    cx.events.push(Event::Found(lookup, Found::Peer(addr)));
+                }
+            }
+        }
+        self.advance(serial, cx);
+    }
+
+    /// A query is past the short timeout.
+    pub(super) fn on_short(&mut self, transaction: u32, cx: &mut Context<'_>) {
+        if let Some(pending) = self.pending.get(&transaction).copied() {
+            self.arm_late(transaction, pending.sent);
+            self.on_unanswered(&pending, State::Stalled, cx);
+        }
+    }
+
+    /// A query is so late that nobody waits for it any more.
+    pub(super) fn on_late(&mut self, transaction: u32, cx: &mut Context<'_>) {
+        if let Some(pending) = self.pending.get(&transaction).copied() {
+            self.on_unanswered(&pending, State::Late, cx);
+        }
+    }
+
+    /// A query has failed.
+    pub(super) fn fail(&mut self, transaction: u32, cx: &mut Context<'_>) {
+        let Some(pending) = self.pending.remove(&transaction) else {
+            return;
+        };
+        if let Some(id) = &pending.expected {
+            match pending.to {
+                SocketAddr::V4(_) => self.table_v4.failed(id, pending.to),
+                SocketAddr::V6(_) => self.table_v6.failed(id, pending.to),
+            };
+        }
+        self.on_unanswered(&pending, State::Failed, cx);
+    }
+
+    fn on_unanswered(&mut self, pending: &Pending, state: State, cx: &mut Context<'_>) {
+        let at = usize::from(pending.to.is_ipv6());
+        match pending.purpose {
+            Purpose::Check => {}
+            Purpose::Ping(lookup) => {
+                if state == State::Failed {
+                    self.pings -= 1;
+                    let summary = self.ping_summary(pending.sent, 0);
+                    cx.events.push(Event::Done(lookup, summary));
+                    self.start_waiting(cx);
+                }
+            }
+            Purpose::Search(serial) => {
+                if let Some(search) = self.searches.get_mut(&serial) {
+                    search.legs[at].set_state(pending.expected.as_ref(), pending.to, state);
+                    self.advance(serial, cx);
+                }
+            }
+            Purpose::Store(serial) => {
+                if let Some(search) = self.searches.get_mut(&serial) {
+                    let stores = &mut search.legs[at].stores;
+                    let expected = pending.expected;
+                    if let Some(slot) = stores.iter_mut().find(|(id, _)| Some(*id) == expected) {
+                        slot.1 = state;
+                    }
+                    self.advance(serial, cx);
+                }
+            }
+        }
+    }
+
+    pub(super) fn ping_summary(&self, sent: Instant, results: u32) -> LookupSummary {
+        LookupSummary {
+            target: self.families[0].id,
+            elapsed: self.now.saturating_since(sent),
+            hops: 0,
+            queries: 1,
+            replies: results as u16,
+            results,
+        }
+    }
+
+    /// Begins lookups that wait, as many as may run.
+    pub(super) fn start_waiting(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..STARTS_PER_INPUT {
+            if self.searches.len() + self.pings >= usize::from(self.config.dht.max_lookups) {
+                return;
+            }
+            let Some((id, lookup)) = self.queue.pop_front() else {
+                return;
+            };
+            match lookup {
+                Lookup::Ping(addr) => {
+                    let addr = SocketAddr::new(addr.ip(), addr.port());
+                    match self.query(addr, None, Query::Ping, Purpose::Ping(id), cx) {
+                        Ok(()) => self.pings += 1,
+                        Err(Unsent::NoSocket) => cx.events.push(Event::Refused(id)),
+                        Err(Unsent::Budget) => {
+                            self.queue.push_front((id, lookup));
+                            return;
+                        }
+                    }
+                }
+                Lookup::FindNode(target) => self.begin(Some(id), Goal::Nodes, [target; 2], cx),
+                Lookup::GetPeers(target) => self.begin(Some(id), Goal::Peers, [target; 2], cx),
+                Lookup::Announce(target, port) => {
+                    self.begin(Some(id), Goal::Announce(port), [target; 2], cx);
+                }
+            }
+        }
+        if !self.queue.is_empty() {
+            self.arm(Single::Start, self.now);
+        }
+    }
+
+    /// Looks our own ids up.
+    pub(super) fn bootstrap(&mut self, cx: &mut Context<'_>) {
+        let up = self.families.iter().any(|family| family.socket.is_some());
+        if self.bootstrapping || !up {
+            return;
+        }
+        self.bootstrapping = true;
+        let targets = [self.families[0].id, self.families[1].id];
+        self.begin(None, Goal::Bootstrap, targets, cx);
+    }
+
+    fn begin(
+        &mut self,
+        id: Option<LookupId>,
+        goal: Goal,
+        targets: [NodeId; 2],
+        cx: &mut Context<'_>,
+    ) {
+        let legs = [
+            self.leg(false, targets[0], goal),
+            self.leg(true, targets[1], goal),
+        ];
+        let mut peers = BTreeSet::new();
+        if let (Goal::Peers | Goal::Announce(_), Some(lookup)) = (goal, id) {
+            // What others announced to us counts too: in a small network nobody else has it.
+            let now = self.seconds();
+            for family in &self.families {
+                let limit = usize::from(self.config.dht.reply_peers_v4);
+                for peer in family
+                    .store
+                    .sample(&targets[0], limit, now, &mut self.choice)
+                {
+                    peers.insert(peer);
+                    cx.events.push(Event::Found(lookup, Found::Peer(peer)));
+                }
+            }
+        }
+        let serial = self.next_search;
+        self.next_search = self.next_search.wrapping_add(1);
+        let search = Search {
+            id,
+            goal,
+            target: targets[0],
+            started: self.now,
+            legs,
+            peers,
+            queries: 0,
+            replies: 0,
+            stored: 0,
+        };
+        self.searches.insert(serial, search);
+        self.advance(serial, cx);
+    }
+
+    fn leg(&self, v6: bool, target: NodeId, goal: Goal) -> Leg {
+        if self.families[usize::from(v6)].socket.is_none() {
+            return Leg::new(target, Phase::Done);
+        }
+        let mut leg = Leg::new(target, Phase::Search);
+        let (max, lab) = (usize::from(self.config.dht.max_candidates), self.config.lab);
+        let mut add = |id, addr| {
+            leg.add(
+                Candidate {
+                    id,
+                    addr,
+                    hops: 0,
+                    state: State::New,
+                    token: None,
+                },
+                max,
+                lab,
+            );
+        };
+        if v6 {
+            self.table_v6
+                .closest(&target, CLOSEST, |contact| add(contact.id, contact.addr()));
+        } else {
+            self.table_v4
+                .closest(&target, CLOSEST, |contact| add(contact.id, contact.addr()));
+        }
+        if leg.candidates.len() < usize::from(self.config.dht.router_threshold) {
+            let waiting = self.waiting.iter().filter(|(addr, _)| addr.is_ipv6() == v6);
+            for (addr, id) in waiting.take(2 * CLOSEST) {
+                let known = match id {
+                    Some(id) => {
+                        let state = State::New;
+                        let new = Candidate {
+                            id: *id,
+                            addr: *addr,
+                            hops: 0,
+                            state,
+                            token: None,
+                        };
+                        leg.add(new, max, lab)
+                    }
+                    None => false,
+                };
+                if !known && id.is_none() {
+                    leg.contacts.push((*addr, State::New));
+                }
+            }
+            let routers = self.routers.iter().filter(|addr| addr.is_ipv6() == v6);
+            leg.contacts.extend(routers.map(|addr| (*addr, State::New)));
+        }
+        let _ = goal;
+        leg
+    }
+
+    /// Takes every lookup as far as it goes now.
+    pub(super) fn advance_all(&mut self, cx: &mut Context<'_>) {
+        // Those begun last go first every other time would be no fairer: each asks for a few
+        // endpoints only, and the budget opens again at once.
+        let serials: Vec<u32> = self.searches.keys().copied().collect();
+        for serial in serials {
+            self.advance(serial, cx);
+        }
+        self.start_waiting(cx);
+    }
+
+    /// Takes one lookup as far as it goes now.
+    pub(super) fn advance(&mut self, serial: u32, cx: &mut Context<'_>) {
+        let Some(mut search) = self.searches.remove(&serial) else {
+            return;
+        };
+        for at in 0..2 {
+            self.advance_leg(serial, &mut search, at, cx);
+        }
+        if search.legs.iter().any(|leg| leg.phase != Phase::Done) {
+            self.searches.insert(serial, search);
+            return;
+        }
+        self.finish(&search, cx);
+    }
+
+    fn advance_leg(&mut self, serial: u32, search: &mut Search, at: usize, cx: &mut Context<'_>) {
+        let alpha = usize::from(self.config.dht.alpha);
+        while search.legs[at].phase == Phase::Search {
+            let leg = &mut search.legs[at];
+            let (to, expected) = match leg.next(alpha) {
+                Step::Candidate(index) => {
+                    let candidate = &leg.candidates[index];
+                    (candidate.addr, Some(candidate.id))
+                }
+                Step::Contact(index) => (leg.contacts[index].0, None),
+                Step::Wait => return,
+                Step::Finished => {
+                    self.begin_store(serial, search, at, cx);
+                    continue;
+                }
+            };
+            let query = match search.goal {
+                Goal::Bootstrap | Goal::Nodes => Query::FindNode(leg.target),
+                Goal::Peers | Goal::Announce(_) => Query::GetPeers(leg.target),
+            };
+            match self.query(to, expected, query, Purpose::Search(serial), cx) {
+                Ok(()) => {
+                    leg.set_state(expected.as_ref(), to, State::Asked);
+                    search.queries = search.queries.saturating_add(1);
+                }
+                Err(Unsent::Budget) => return,
+                Err(Unsent::NoSocket) => leg.phase = Phase::Done,
+            }
+        }
+        if search.legs[at].phase == Phase::Store && !search.legs[at].is_storing() {
+            search.legs[at].phase = Phase::Done;
+        }
+    }
+
+    fn begin_store(&mut self, serial: u32, search: &mut Search, at: usize, cx: &mut Context<'_>) {
+        let leg = &mut search.legs[at];
+        leg.phase = Phase::Done;
+        let Goal::Announce(port) = search.goal else {
+            return;
+        };
+        let answered = leg.candidates.iter().filter(|c| c.state == State::Answered);
+        let holders = answered.filter_map(|c| Some((c.id, c.addr, c.token.as_ref()?)));
+        for (id, addr, token) in holders.take(CLOSEST) {
+            let query = Query::Announce(leg.target, port, token);
+            // Whoever answered a moment ago is no new endpoint.
+            if self
+                .query(addr, Some(id), query, Purpose::Store(serial), cx)
+                .is_ok()
+            {
+                leg.stores.push((id, State::Asked));
+                search.queries = search.queries.saturating_add(1);
+                leg.phase = Phase::Store;
+            }
+        }
+    }
+
+    fn finish(&mut self, search: &Search, cx: &mut Context<'_>) {
+        let best = || search.legs.iter().flat_map(Leg::best);
+        let hops = best().map(|candidate| candidate.hops).max().unwrap_or(0);
+        let results = match search.goal {
+            Goal::Announce(_) => search.stored,
+            Goal::Peers => search.peers.len() as u32,
+            Goal::Bootstrap | Goal::Nodes => best().count() as u32,
+        };
+        if let Some(id) = search.id {
+            if search.goal == Goal::Nodes {
+                for candidate in best() {
+                    let found = Found::Node(candidate.id, candidate.addr);
+                    cx.events.push(Event::Found(id, found));
+                }
+            }
+            cx.events.push(Event::Done(
+                id,
+                LookupSummary {
+                    target: search.target,
+                    elapsed: self.now.saturating_since(search.started),
+                    hops,
+                    queries: search.queries,
+                    replies: search.replies,
+                    results,
+                },
+            ));
+        } else {
+            self.on_bootstrap_done(search.replies, cx);
+        }
+        if !self.queue.is_empty() {
+            self.arm(Single::Start, self.now);
+        }
+    }
+
+    /// Stops a lookup; nothing more is told of it.
+    pub(super) fn stop(&mut self, id: LookupId, cx: &mut Context<'_>) {
+        self.queue.retain(|(waiting, _)| *waiting != id);
+        self.searches.retain(|_, search| search.id != Some(id));
+        for pending in self.pending.values_mut() {
+            if pending.purpose == Purpose::Ping(id) {
+                pending.purpose = Purpose::Check;
+                self.pings -= 1;
+            }
+        }
+        self.start_waiting(cx);
+    }
+
+    /// Ends every leg of a family whose socket is gone.
+    pub(super) fn end_legs(&mut self, v6: bool, cx: &mut Context<'_>) {
+        for search in self.searches.values_mut() {
+            search.legs[usize::from(v6)].phase = Phase::Done;
+        }
+        self.advance_all(cx);
+    }
+}

@@ -1,0 +1,100 @@
+//! Our own address, as others see it (BEP 42).
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::security;
+
+/// Voters remembered; newer ones take the place of older ones.
+const VOTERS: usize = 32;
+/// Votes below which nothing is believed.
+const QUORUM: usize = 4;
+
+/// Votes of distinct networks on our address in one family.
+#[derive(Debug, Default)]
+pub struct Votes {
+    votes: Vec<(u128, IpAddr)>,
+    next: usize,
+    current: Option<IpAddr>,
+}
+
+impl Votes {
+    /// The address believed.
+    #[must_use]
+    pub fn current(&self) -> Option<IpAddr> {
+        self.current
+    }
+
+    /// Believes `ip` for now, because the host bound it.
+    pub fn assume(&mut self, ip: IpAddr) {
+        if !security::is_local(ip) {
+            self.current = Some(ip);
+        }
+    }
+
+    /// `voter` says that we are at `claim`. Returns the address if that changes what is believed:
+    /// it takes two thirds of the voters to do so.
+    pub fn vote(&mut self, voter: IpAddr, claim: IpAddr) -> Option<IpAddr> {
+        if security::is_local(claim) || claim.is_ipv4() != voter.is_ipv4() {
+            return None;
+        }
+        let network = security::network(voter);
+        if let Some(known) = self.votes.iter_mut().find(|(known, _)| *known == network) {
+            known.1 = claim;
+        } else if self.votes.len() < VOTERS {
+            self.votes.push((network, claim));
+        } else {
+            self.votes[self.next % VOTERS] = (network, claim);
+            self.next = (self.next + 1) % VOTERS;
+        }
+        let agree = self.votes.iter().filter(|(_, ip)| *ip == claim).count();
+        let wins = agree >= QUORUM && agree * 3 >= self.votes.len() * 2;
+        if !wins || self.current == Some(claim) {
+            return None;
+        }
+        self.current = Some(claim);
+        Some(claim)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn voter(n: u32) -> IpAddr {
+        IpAddr::V4((0x0800_0000 + (n << 8)).into())
+    }
+
+    #[test]
+    fn four_networks_are_believed_and_one_with_many_hosts_is_not() {
+        let mut votes = Votes::default();
+        for n in 0..200 {
+            let near = IpAddr::V4((0x0900_0000 + n).into());
+            assert_eq!(votes.vote(near, ip("1.2.3.4")), None);
+        }
+        assert_eq!(votes.vote(voter(1), ip("1.2.3.4")), None);
+        assert_eq!(votes.vote(voter(2), ip("1.2.3.4")), None);
+        assert_eq!(votes.vote(voter(3), ip("1.2.3.4")), Some(ip("1.2.3.4")));
+        assert_eq!(votes.vote(voter(4), ip("1.2.3.4")), None);
+    }
+
+    #[test]
+    fn a_challenger_needs_two_thirds_and_local_claims_count_nothing() {
+        let mut votes = Votes::default();
+        for n in 0..9 {
+            votes.vote(voter(n), ip("1.2.3.4"));
+        }
+        let change = (9..60).find(|n| votes.vote(voter(*n), ip("5.6.7.8")).is_some());
+        assert_eq!(change, Some(26));
+        for n in 60..100 {
+            assert_eq!(votes.vote(voter(n), ip("192.168.0.1")), None);
+            assert_eq!(votes.vote(voter(n), ip("2001:db8::1")), None);
+        }
+        assert_eq!(votes.current(), Some(ip("5.6.7.8")));
+        assert!(votes.votes.len() <= VOTERS);
+    }
+}

@@ -1,0 +1,309 @@
+//! One iterative lookup: who was heard of, who was asked, who answered.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::{LookupId, security, table::CLOSEST};
+use crate::id::{Id20, NodeId};
+use crate::time::Instant;
+
+/// What a lookup is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// Fill the table: our own id.
+    Bootstrap,
+    /// The closest nodes.
+    Nodes,
+    /// Peers.
+    Peers,
+    /// Peers, then store ourselves under this port.
+    Announce(Option<u16>),
+}
+
+/// A lookup in both families.
+#[derive(Debug)]
+pub(crate) struct Search {
+    /// Who asked; none for our own.
+    pub(crate) id: Option<LookupId>,
+    pub(crate) goal: Goal,
+    pub(crate) target: Id20,
+    pub(crate) started: Instant,
+    /// IPv4, then IPv6.
+    pub(crate) legs: [Leg; 2],
+    pub(crate) peers: BTreeSet<SocketAddr>,
+    pub(crate) queries: u16,
+    pub(crate) replies: u16,
+    pub(crate) stored: u32,
+}
+
+/// Where one candidate stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    New,
+    Asked,
+    /// Silent beyond the short timeout: its slot is free, its answer still awaited.
+    Stalled,
+    /// Silent for so long that the end is not put off for it; its answer would still be taken.
+    Late,
+    Answered,
+    Failed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) id: NodeId,
+    pub(crate) addr: SocketAddr,
+    pub(crate) hops: u16,
+    pub(crate) state: State,
+    pub(crate) token: Option<Box<[u8]>>,
+}
+
+/// How far a leg is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Search,
+    /// Announces are out.
+    Store,
+    Done,
+}
+
+/// What a leg wants next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Ask this contact, whose id is unknown.
+    Contact(usize),
+    /// Ask this candidate.
+    Candidate(usize),
+    /// Nothing until an answer or a timeout.
+    Wait,
+    /// The search is over.
+    Finished,
+}
+
+/// The part of a lookup in one family.
+#[derive(Debug)]
+pub(crate) struct Leg {
+    pub(crate) target: Id20,
+    pub(crate) phase: Phase,
+    /// By distance from the target.
+    pub(crate) candidates: Vec<Candidate>,
+    /// Contacts of unknown id, to begin with.
+    pub(crate) contacts: Vec<(SocketAddr, State)>,
+    /// Announces sent to candidates, by id.
+    pub(crate) stores: Vec<(NodeId, State)>,
+}
+
+impl Leg {
+    pub(crate) fn new(target: Id20, phase: Phase) -> Self {
+        Self {
+            target,
+            phase,
+            candidates: Vec::new(),
+            contacts: Vec::new(),
+            stores: Vec::new(),
+        }
+    }
+
+    /// Adds a node heard of. Only one of each network counts, so that nobody fills the list with
+    /// one machine; the list is kept to `max`.
+    pub(crate) fn add(&mut self, candidate: Candidate, max: usize, lab: bool) -> bool {
+        let distance = candidate.id.distance(&self.target);
+        let at = self
+            .candidates
+            .partition_point(|c| c.id.distance(&self.target) < distance);
+        if at >= max
+            || self
+                .candidates
+                .get(at)
+                .is_some_and(|c| c.id == candidate.id)
+        {
+            return false;
+        }
+        let ip = candidate.addr.ip();
+        let exempt = security::is_exempt(ip, lab);
+        let network = security::network(ip);
+        let clash = self.candidates.iter().any(|c| {
+            c.addr == candidate.addr || (!exempt && security::network(c.addr.ip()) == network)
+        });
+        if clash {
+            return false;
+        }
+        self.candidates.insert(at, candidate);
+        self.candidates.truncate(max);
+        true
+    }
+
+    /// What to do now, with `alpha` queries in flight near the top of the list.
+    pub(crate) fn next(&self, alpha: usize) -> Step {
+        let count = |state| self.contacts.iter().filter(|(_, s)| *s == state).count();
+        let mut in_flight = 0;
+        let (mut answered, mut waiting, mut new) = (0, 0, None);
+        for (at, candidate) in self.candidates.iter().enumerate() {
+            match candidate.state {
+                State::Answered => answered += 1,
+                State::Asked => in_flight += 1,
+                State::Stalled => waiting += 1,
+                State::New => new = new.or(Some(at)),
+                State::Late | State::Failed => {}
+            }
+            if answered == CLOSEST {
+                break;
+            }
+        }
+        if answered == CLOSEST && in_flight == 0 && new.is_none() {
+            return Step::Finished;
+        }
+        let contacts_in_flight = count(State::Asked);
+        if in_flight + contacts_in_flight < alpha {
+            if let Some(at) = new {
+                return Step::Candidate(at);
+            }
+            if let Some(at) = self.contacts.iter().position(|(_, s)| *s == State::New) {
+                return Step::Contact(at);
+            }
+        }
+        let contacts_waiting = contacts_in_flight + count(State::Stalled) + count(State::New);
+        if new.is_none() && in_flight + waiting + contacts_waiting == 0 {
+            return Step::Finished;
+        }
+        Step::Wait
+    }
+
+    /// The best that answered.
+    pub(crate) fn best(&self) -> impl Iterator<Item = &Candidate> {
+        self.candidates
+            .iter()
+            .filter(|c| c.state == State::Answered)
+            .take(CLOSEST)
+    }
+
+    pub(crate) fn candidate(&mut self, id: &NodeId, addr: SocketAddr) -> Option<&mut Candidate> {
+        self.candidates
+            .iter_mut()
+            .find(|c| c.id == *id && c.addr == addr)
+    }
+
+    /// Whether an announce may still be answered in time.
+    pub(crate) fn is_storing(&self) -> bool {
+        self.stores
+            .iter()
+            .any(|(_, s)| matches!(s, State::Asked | State::Stalled))
+    }
+
+    /// The state of whoever was asked there: a candidate when its id is known.
+    pub(crate) fn set_state(&mut self, id: Option<&NodeId>, addr: SocketAddr, state: State) {
+        let slot = match id {
+            Some(id) => self.candidate(id, addr).map(|c| &mut c.state),
+            None => self
+                .contacts
+                .iter_mut()
+                .find(|(a, _)| *a == addr)
+                .map(|(_, s)| s),
+        };
+        if let Some(slot) = slot {
+            if !matches!(slot, State::Answered | State::Failed) {
+                *slot = state;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quickcheck::quickcheck;
+    use std::net::Ipv4Addr;
+
+    fn candidate(n: u8, ip: u32) -> Candidate {
+        let addr = SocketAddr::new(Ipv4Addr::from(0x0800_0000 + ip).into(), 1);
+        Candidate {
+            id: Id20([n; 20]),
+            addr,
+            hops: 0,
+            state: State::New,
+            token: None,
+        }
+    }
+
+    fn leg(count: u8) -> Leg {
+        let mut leg = Leg::new(Id20([0; 20]), Phase::Search);
+        for n in 1..=count {
+            assert!(leg.add(candidate(n, u32::from(n) << 8), 100, false));
+        }
+        leg
+    }
+
+    #[test]
+    fn one_network_and_one_id_have_one_place() {
+        let mut leg = leg(3);
+        assert!(!leg.add(candidate(9, 3 << 8 | 77), 100, false));
+        assert!(!leg.add(candidate(3, 9 << 8), 100, false));
+        assert!(leg.add(candidate(9, 9 << 8), 100, false));
+        let mut local = candidate(10, 0);
+        local.addr = "127.0.0.1:5".parse().unwrap();
+        assert!(leg.add(local, 100, false));
+        let mut local = candidate(11, 0);
+        local.addr = "127.0.0.1:6".parse().unwrap();
+        assert!(leg.add(local, 100, false));
+    }
+
+    #[test]
+    fn candidates_are_kept_to_the_closest() {
+        let mut leg = Leg::new(Id20([0; 20]), Phase::Search);
+        for n in (1..=200).rev() {
+            leg.add(candidate(n, u32::from(n) << 8), 100, false);
+        }
+        assert_eq!(leg.candidates.len(), 100);
+        assert_eq!(leg.candidates[99].id, Id20([100; 20]));
+    }
+
+    #[test]
+    fn slots_are_counted_near_the_top_and_stalled_ones_open_another() {
+        let mut leg = leg(20);
+        for at in 0..5 {
+            assert_eq!(leg.next(5), Step::Candidate(at));
+            leg.candidates[at].state = State::Asked;
+        }
+        assert_eq!(leg.next(5), Step::Wait);
+        leg.candidates[2].state = State::Stalled;
+        assert_eq!(leg.next(5), Step::Candidate(5));
+        for at in 5..13 {
+            leg.candidates[at].state = State::Answered;
+        }
+        // The best eight answered are not known yet: closer ones are still in flight.
+        assert_eq!(leg.next(5), Step::Wait);
+        for at in [0, 1, 3, 4] {
+            leg.candidates[at].state = State::Failed;
+        }
+        assert_eq!(leg.next(5), Step::Finished);
+        // Queries below the best eight do not hold a slot.
+        leg.candidates[15].state = State::Asked;
+        assert_eq!(leg.next(1), Step::Finished);
+    }
+
+    #[test]
+    fn a_short_list_waits_for_the_stalled_but_not_for_the_late() {
+        let mut leg = leg(3);
+        leg.candidates[0].state = State::Answered;
+        leg.candidates[1].state = State::Stalled;
+        leg.candidates[2].state = State::Failed;
+        assert_eq!(leg.next(5), Step::Wait);
+        leg.candidates[1].state = State::Late;
+        assert_eq!(leg.next(5), Step::Finished);
+        leg.contacts.push((candidate(1, 1).addr, State::New));
+        assert_eq!(leg.next(5), Step::Contact(0));
+    }
+
+    quickcheck! {
+        fn candidates_stay_sorted_and_distinct(nodes: Vec<(u8, u16)>) -> bool {
+            let mut leg = Leg::new(Id20([0x5a; 20]), Phase::Search);
+            for (n, ip) in nodes {
+                leg.add(candidate(n, u32::from(ip)), 20, false);
+            }
+            leg.candidates.len() <= 20
+                && leg.candidates.is_sorted_by(|a, b| a.id.distance(&leg.target) < b.id.distance(&leg.target))
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Budgets: packets per address, bytes of replies, new endpoints per second.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+
+use super::security;
+use crate::time::{Duration, Instant};
+
+/// A token bucket of `rate` units per second that holds one second's worth.
+#[derive(Debug)]
+pub struct Bucket {
+    rate: u64,
+    /// Millionths of a unit; a debt is allowed, so that one large packet is never stuck.
+    level: i64,
+    filled: Instant,
+}
+
+impl Bucket {
+    /// A full bucket.
+    #[must_use]
+    pub fn new(rate: u32, now: Instant) -> Self {
+        Self {
+            rate: u64::from(rate.max(1)),
+            level: i64::from(rate.max(1)) * 1_000_000,
+            filled: now,
+        }
+    }
+
+    /// Whether anything is left.
+    pub fn is_open(&mut self, now: Instant) -> bool {
+        let micros = now.saturating_since(self.filled).as_micros().min(1_000_000) as u64;
+        self.filled = self.filled.max(now);
+        self.level = (self.level + (micros * self.rate) as i64).min((self.rate * 1_000_000) as i64);
+        self.level >= 1_000_000
+    }
+
+    /// Takes `units`, whatever is left.
+    pub fn take(&mut self, units: u32) {
+        let floor = -((self.rate * 4_000_000) as i64);
+        self.level = (self.level - i64::from(units) * 1_000_000).max(floor);
+    }
+
+    /// When something will be left again; later than `now`.
+    #[must_use]
+    pub fn opens_at(&self, now: Instant) -> Instant {
+        let missing = (1_000_000 - self.level).max(0) as u64;
+        now + Duration::from_micros(missing / self.rate + 1)
+    }
+}
+
+/// Places per hash of an address.
+const WAYS: usize = 4;
+
+/// Packets of every address that asks lately, in a table of fixed size.
+///
+/// An address that does not fit takes the place of the one that has been quiet longest, so a
+/// flood from many addresses costs no memory.
+#[derive(Debug)]
+pub struct AddressBudget {
+    entries: Vec<Entry>,
+    key: u64,
+    packets: u16,
+    window: Duration,
+    ban: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    network: u128,
+    since: Instant,
+    until: Instant,
+    packets: u16,
+    receives: bool,
+}
+
+impl AddressBudget {
+    /// A budget of `packets` per `window` for up to `tracked` addresses; over it an address is
+    /// ignored for `ban`. `key` is secret, so that nobody can choose whom to push out.
+    #[must_use]
+    pub fn new(packets: u16, window: Duration, ban: Duration, tracked: u32, key: u64) -> Self {
+        let empty = Entry {
+            network: u128::MAX,
+            since: Instant::MIN,
+            until: Instant::MIN,
+            packets: 0,
+            receives: false,
+        };
+        let sets = (tracked as usize).div_ceil(WAYS).max(1);
+        Self {
+            entries: vec![empty; sets * WAYS],
+            key,
+            packets,
+            window,
+            ban,
+        }
+    }
+
+    /// Counts a packet of `ip`; false when it is to be ignored.
+    pub fn admit(&mut self, ip: IpAddr, now: Instant) -> bool {
+        let (packets, window, ban) = (self.packets, self.window, self.ban);
+        let entry = self.entry(ip, now);
+        if entry.packets > packets {
+            if now < entry.until {
+                return false;
+            }
+            (entry.packets, entry.since) = (0, now);
+        }
+        if now.saturating_since(entry.since) >= window {
+            (entry.packets, entry.since) = (0, now);
+        }
+        entry.packets += 1;
+        entry.until = now + window;
+        if entry.packets > packets {
+            entry.until = now + ban;
+            return false;
+        }
+        true
+    }
+
+    /// Whether `ip` showed lately that it receives what is sent to it.
+    pub fn receives(&mut self, ip: IpAddr, now: Instant) -> bool {
+        self.entry(ip, now).receives
+    }
+
+    /// `ip` showed that it receives what is sent to it.
+    pub fn set_receives(&mut self, ip: IpAddr, now: Instant) {
+        self.entry(ip, now).receives = true;
+    }
+
+    fn entry(&mut self, ip: IpAddr, now: Instant) -> &mut Entry {
+        // An IPv6 host owns its /64; an IPv4 host one address.
+        let network = match ip {
+            IpAddr::V4(ip) => u128::from(u32::from(ip)),
+            IpAddr::V6(_) => security::network(ip),
+        };
+        let sets = (self.entries.len() / WAYS) as u64;
+        let first = (mix(self.key, network) % sets) as usize * WAYS;
+        let set = &mut self.entries[first..first + WAYS];
+        let at = set
+            .iter()
+            .position(|entry| entry.network == network)
+            .unwrap_or_else(|| {
+                let oldest = set.iter().enumerate().min_by_key(|(_, entry)| entry.until);
+                let at = oldest.map_or(0, |(at, _)| at);
+                set[at] = Entry {
+                    network,
+                    since: now,
+                    until: now,
+                    packets: 0,
+                    receives: false,
+                };
+                at
+            });
+        &mut set[at]
+    }
+}
+
+/// Places of the memory of endpoints.
+const ENDPOINTS: usize = 2048;
+/// How long a router's mapping is taken to last without traffic.
+const MAPPING: Duration = Duration::from_secs(60);
+
+/// The budget of new remote endpoints: each costs a home router an entry in a table that some
+/// of them overflow near 100 per second.
+#[derive(Debug)]
+pub struct Endpoints {
+    recent: Vec<(u64, Instant)>,
+    bucket: Bucket,
+    key: u64,
+}
+
+impl Endpoints {
+    /// A budget of `per_second` new endpoints.
+    #[must_use]
+    pub fn new(per_second: u16, key: u64, now: Instant) -> Self {
+        let empty = (0, Instant::MIN);
+        Self {
+            recent: vec![empty; ENDPOINTS],
+            bucket: Bucket::new(u32::from(per_second), now),
+            key,
+        }
+    }
+
+    /// Takes leave to send to `to`.
+    ///
+    /// # Errors
+    /// When to ask again.
+    pub fn admit(&mut self, to: SocketAddr, now: Instant) -> Result<(), Instant> {
+        if to.ip().is_loopback() {
+            return Ok(());
+        }
+        let ip = match to.ip() {
+            IpAddr::V4(ip) => u128::from(u32::from(ip)),
+            IpAddr::V6(ip) => u128::from(ip),
+        };
+        let hash = mix(self.key ^ u64::from(to.port()), ip).max(1);
+        let (known, seen) = &mut self.recent[hash as usize % ENDPOINTS];
+        let is_new = *known != hash || now.saturating_since(*seen) > MAPPING;
+        if is_new {
+            if !self.bucket.is_open(now) {
+                return Err(self.bucket.opens_at(now));
+            }
+            self.bucket.take(1);
+        }
+        (*known, *seen) = (hash, now);
+        Ok(())
+    }
+}
+
+/// A keyed hash for tables of fixed size; collisions cost precision, never correctness.
+fn mix(key: u64, value: u128) -> u64 {
+    let fold = |a: u64, b: u64| {
+        let product = u128::from(a) * u128::from(b);
+        product as u64 ^ (product >> 64) as u64
+    };
+    let low = fold(
+        value as u64 ^ key,
+        0x9e37_79b9_7f4a_7c15 ^ key.rotate_left(32),
+    );
+    let high = fold((value >> 64) as u64 ^ low, 0xd6e8_feb8_6659_fd93 ^ key);
+    fold(low ^ 0xa076_1d64_78bd_642f, high ^ 0xe703_7ed1_a0b4_28db)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_micros(1_000_000_000 + millis * 1_000)
+    }
+
+    fn ip(n: u32) -> IpAddr {
+        IpAddr::V4(n.into())
+    }
+
+    fn budget(tracked: u32) -> AddressBudget {
+        AddressBudget::new(
+            50,
+            Duration::from_secs(10),
+            Duration::from_secs(300),
+            tracked,
+            7,
+        )
+    }
+
+    #[test]
+    fn the_fifty_first_packet_bans_for_five_minutes() {
+        let mut budget = budget(16);
+        assert!((0..50).all(|i| budget.admit(ip(1), at(i))));
+        assert!(!budget.admit(ip(1), at(50)));
+        assert!(budget.admit(ip(2), at(50)));
+        assert!(!budget.admit(ip(1), at(299_000)));
+        assert!(budget.admit(ip(1), at(300_051)));
+    }
+
+    #[test]
+    fn a_steady_asker_is_served() {
+        let mut budget = budget(16);
+        assert!((0..1_000).all(|i| budget.admit(ip(1), at(i * 250))));
+    }
+
+    #[test]
+    fn many_addresses_do_not_grow_the_table_nor_free_a_banned_one() {
+        let mut budget = budget(64);
+        for _ in 0..51 {
+            budget.admit(ip(1), at(0));
+        }
+        for n in 2..10_000 {
+            budget.admit(ip(n), at(1));
+        }
+        assert_eq!(budget.entries.len(), 64);
+        assert!(!budget.admit(ip(1), at(2)));
+    }
+
+    #[test]
+    fn an_ipv6_host_is_its_network() {
+        let mut budget = budget(16);
+        let host = |n: u128| IpAddr::V6(((0x2001_0db8 << 96) | n).into());
+        assert!((0..50).all(|n| budget.admit(host(n), at(0))));
+        assert!(!budget.admit(host(99), at(0)));
+    }
+
+    #[test]
+    fn a_bucket_lends_and_says_when_it_opens() {
+        let mut bucket = Bucket::new(1_000, at(0));
+        assert!(bucket.is_open(at(0)));
+        bucket.take(1_500);
+        assert!(!bucket.is_open(at(0)));
+        let opens = bucket.opens_at(at(0));
+        assert!(opens > at(500) && opens < at(510));
+        assert!(!bucket.is_open(at(500)));
+        assert!(bucket.is_open(opens));
+    }
+
+    #[test]
+    fn new_endpoints_are_limited_and_known_ones_are_not() {
+        let mut endpoints = Endpoints::new(10, 3, at(0));
+        let to = |n: u32| SocketAddr::new(ip(0x0800_0000 + n), 6881);
+        let sent = (0..100)
+            .filter(|n| endpoints.admit(to(*n), at(0)).is_ok())
+            .count();
+        assert_eq!(sent, 10);
+        assert!(endpoints.admit(to(0), at(0)).is_ok());
+        let again = endpoints.admit(to(99), at(0)).unwrap_err();
+        assert!(again > at(0));
+        assert!(endpoints.admit(to(99), again).is_ok());
+        assert!(
+            endpoints
+                .admit("127.0.0.1:1".parse().unwrap(), at(0))
+                .is_ok()
+        );
+    }
+}
