@@ -92,3 +92,6 @@ pub enum Event {
         bootstrapped: bool,
     },
 }
+
+#[cfg(test)]
+mod tests;
