@@ -1,1 +1,29 @@
 //! Whole swarms of production Trackerless engines in one process, from one seed.
+//!
+//! The simulator runs the core as shipped: it models what surrounds an engine (network, clock,
+//! disk, names) and nothing of the engine itself. Time is virtual, order is a function of the
+//! seed, and every run has a *trace root*: equal roots mean that every engine was told the same
+//! at the same microsecond and answered the same.
+//!
+//! ```
+//! use trackerless_sim::scenario;
+//!
+//! let report = scenario::find("magnet").unwrap().run(7);
+//! assert!(report.failures.is_empty());
+//! assert_eq!(report.root, scenario::find("magnet").unwrap().run(7).root);
+//! ```
+
+mod disk;
+mod host;
+mod net;
+mod queue;
+pub mod replay;
+pub mod scenario;
+mod sim;
+mod trace;
+
+pub use disk::Content;
+pub use host::{HostId, HostSpec, Seen};
+pub use net::{Fault, Network};
+pub use sim::{Sim, SimError};
+pub use trace::Root;

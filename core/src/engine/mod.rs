@@ -1,54 +1,86 @@
 //! Routes inputs to the machines and grants them what they share; decides nothing that a
 //! protocol decides.
+//!
+//! Machines speak in typed events, which the engine carries to whom they concern through one
+//! work list. Nothing here recurses: an input fills the list, and the list is worked off.
 
+mod commands;
+mod conns;
+mod grants;
+mod jobs;
+mod nodes;
+mod torrents;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+pub use view::{TorrentState, TorrentStats};
 
 use crate::config::{Config, ConfigError};
-use crate::io::{Input, Outbox, TorrentId};
-use crate::time::Instant;
+use crate::deadline::Deadlines;
+use crate::dht::{self, Dht};
+use crate::event::Event;
+use crate::id::{Id20, PeerId};
+use crate::io::{ConnId, Input, Outbox, SocketId, TorrentId};
+use crate::rng::{Choice, Label, Secrets};
+use crate::slab::Slab;
+use crate::swarm;
+use crate::time::{Duration, Instant};
+use crate::wire;
+
+/// Deadlines worked off for one `Tick`; more are announced by `next_timeout() <= now`.
+const WAKES_PER_TICK: usize = 64;
 
 /// The whole engine: one mutator, one deadline.
-#[derive(Debug)]
 pub struct Engine {
     config: Arc<Config>,
+    now: Instant,
+    seed: [u8; 32],
+    choice: Choice,
+    peer_id: PeerId,
+    unix: Option<u64>,
+    sockets: Vec<(SocketId, SocketAddr)>,
+    dht: Option<Dht>,
+    dht_armed: Option<Instant>,
+    nodes: nodes::Nodes,
+    conns: Slab<conns::Conn>,
+    pending_incoming: u32,
+    torrents: Slab<torrents::Torrent>,
+    by_hash: BTreeMap<Id20, TorrentId>,
+    torrents_added: u64,
+    jobs: Slab<jobs::Owner>,
+    grants: grants::Grants,
+    shutdown: commands::Shutdown,
+    deadlines: Deadlines<Wake>,
+    todo: VecDeque<Todo>,
+    wire_events: Vec<wire::Event>,
+    swarm_events: Vec<swarm::Event>,
+    dht_events: Vec<dht::Event>,
 }
 
-/// Where a torrent stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TorrentState {
-    /// Metadata is being fetched.
-    Metadata,
-    /// Data on disk is being checked.
-    Checking,
-    /// Pieces are being fetched.
-    Downloading,
-    /// Everything wanted is there.
-    Seeding,
-    /// Storage failed, or it is being removed.
-    Stopped,
+/// Who is to be woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wake {
+    Dht,
+    Nodes,
+    Grants,
+    Torrent(TorrentId),
+    Announce(TorrentId),
+    Conn(ConnId),
 }
 
-/// Figures of a torrent at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TorrentStats {
-    /// Where it stands.
-    pub state: TorrentState,
-    /// Bytes verified and committed of the wanted files' pieces, pad files excluded where whole.
-    pub done: u64,
-    /// Bytes wanted; 0 while the metadata is unknown.
-    pub total: u64,
-    /// Payload bytes received since it was added.
-    pub downloaded: u64,
-    /// Payload bytes sent since it was added.
-    pub uploaded: u64,
-    /// Payload bytes per second received, over the last seconds.
-    pub down_rate: u64,
-    /// Payload bytes per second sent, over the last seconds.
-    pub up_rate: u64,
-    /// Connected peers.
-    pub peers: u32,
-    /// Connected peers that have everything.
-    pub seeds: u32,
+/// What one machine said, on its way to whom it concerns.
+#[derive(Debug)]
+enum Todo {
+    Wire(ConnId, wire::Event),
+    Swarm(TorrentId, swarm::Event),
+    Dht(dht::Event),
 }
 
 impl Engine {
@@ -58,26 +90,164 @@ impl Engine {
     /// The first field of `config` that is out of range.
     pub fn new(config: Arc<Config>, seed: [u8; 32], now: Instant) -> Result<Self, ConfigError> {
         config.validate()?;
-        let _ = (seed, now);
-        Ok(Self { config })
+        let mut secrets = Secrets::new(&seed, Label::Engine);
+        let mut peer_id = PeerId(secrets.bytes());
+        peer_id.0[..8].copy_from_slice(&config.peer_id_prefix);
+        let dht = config.dht.enabled.then(|| Dht::new(Arc::clone(&config), &seed, now));
+        Ok(Self {
+            now,
+            choice: Choice::new(&seed, Label::Engine),
+            peer_id,
+            unix: None,
+            sockets: Vec::new(),
+            dht,
+            dht_armed: None,
+            nodes: nodes::Nodes::default(),
+            conns: Slab::default(),
+            pending_incoming: 0,
+            torrents: Slab::default(),
+            by_hash: BTreeMap::new(),
+            torrents_added: 0,
+            jobs: Slab::default(),
+            grants: grants::Grants::new(now),
+            shutdown: commands::Shutdown::default(),
+            deadlines: Deadlines::default(),
+            todo: VecDeque::new(),
+            wire_events: Vec::new(),
+            swarm_events: Vec::new(),
+            dht_events: Vec::new(),
+            seed,
+            config,
+        })
     }
 
     /// Takes one input and appends what follows from it to `out`: the only mutator. `now` that
     /// runs backwards is read as standing still.
+    ///
+    /// Deadlines are worked off by `Tick` alone, so a host that is flooded with other inputs
+    /// still sends one whenever `next_timeout()` has come.
     pub fn handle(&mut self, now: Instant, input: Input<'_>, out: &mut Outbox) {
-        let _ = (now, input, out, &self.config);
+        self.now = self.now.max(now);
+        match input {
+            Input::Tick => self.on_tick(out),
+            Input::SocketUp { socket, local } => self.on_socket_up(socket, local, out),
+            Input::SocketDown { socket, .. } => self.on_socket_down(socket, out),
+            Input::WallClock { unix } => self.unix = Some(unix),
+            Input::Datagram { socket, from, payload } => {
+                // A bencoded dictionary is the DHT's; nothing else is spoken over datagrams.
+                if payload.first() == Some(&b'd')
+                    && payload.len() <= usize::from(self.config.dht.max_datagram)
+                {
+                    self.dht_input(dht::Input::Datagram { socket, from, payload }, out);
+                }
+            }
+            Input::SendFailed { to, .. } => self.dht_input(dht::Input::SendFailed(to), out),
+            Input::Incoming { ticket, from } => self.on_incoming(ticket, from, out),
+            Input::Connected { conn } => self.on_connected(conn, out),
+            Input::Received { conn, data } => self.on_received(conn, data, out),
+            Input::Sent { conn, bytes } => self.wire_input(conn, wire::Input::Sent(bytes), out),
+            Input::Closed { conn, reason } => {
+                self.drop_conn(conn, crate::event::CloseReason::Io(reason), false, out);
+            }
+            Input::JobDone { job, result } => self.on_job_done(job, result, out),
+            Input::Command { tag, command } => self.on_command(tag, *command, out),
+        }
+        self.work_off(out);
+        self.settle(out);
     }
 
     /// When the next `Tick` is due at the latest; `None` is never. O(1).
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        None
+        self.deadlines.next()
     }
 
-    /// Figures of a torrent.
-    #[must_use]
-    pub fn torrent(&self, torrent: TorrentId) -> Option<TorrentStats> {
-        let _ = torrent;
-        None
+    fn on_tick(&mut self, out: &mut Outbox) {
+        for _ in 0..WAKES_PER_TICK {
+            let Some((at, wake)) = self.deadlines.expire(self.now) else { break };
+            match wake {
+                Wake::Dht => self.wake_dht(at, out),
+                Wake::Nodes => self.wake_nodes(out),
+                Wake::Grants => self.wake_grants(out),
+                Wake::Torrent(torrent) => self.wake_torrent(torrent, at, out),
+                Wake::Announce(torrent) => self.wake_announce(torrent, at, out),
+                Wake::Conn(conn) => self.wake_conn(conn, at, out),
+            }
+            self.work_off(out);
+        }
+    }
+
+    /// Carries what machines said to whom it concerns, until nothing is left to carry. Ends,
+    /// since every machine answers an event with a bounded number of others and a connection
+    /// once closed says nothing more.
+    fn work_off(&mut self, out: &mut Outbox) {
+        while let Some(todo) = self.todo.pop_front() {
+            match todo {
+                Todo::Wire(conn, event) => self.on_wire_event(conn, event, out),
+                Todo::Swarm(torrent, event) => self.on_swarm_event(torrent, event, out),
+                Todo::Dht(event) => self.on_dht_event(event, out),
+            }
+        }
+    }
+
+    /// Queues `wake` for `want` unless `armed` already wakes earlier.
+    fn arm(
+        deadlines: &mut Deadlines<Wake>,
+        armed: &mut Option<Instant>,
+        want: Option<Instant>,
+        wake: Wake,
+    ) {
+        if let Some(want) = want
+            && armed.is_none_or(|armed| want < armed)
+        {
+            deadlines.arm(want, wake);
+            *armed = Some(want);
+        }
+    }
+
+    fn on_socket_up(&mut self, socket: SocketId, local: SocketAddr, out: &mut Outbox) {
+        self.sockets.retain(|(id, _)| *id != socket);
+        self.sockets.push((socket, local));
+        self.dht_input(dht::Input::SocketUp(socket, local), out);
+        let port = local.port();
+        let ids: Vec<TorrentId> = self.torrents.iter().map(|(key, _)| TorrentId(key)).collect();
+        for torrent in ids {
+            self.swarm_input(torrent, swarm::Input::Listening { port });
+        }
+    }
+
+    fn on_socket_down(&mut self, socket: SocketId, out: &mut Outbox) {
+        self.sockets.retain(|(id, _)| *id != socket);
+        self.dht_input(dht::Input::SocketDown(socket), out);
+    }
+
+    /// The port others can reach us at, if a socket is up.
+    fn port(&self) -> Option<u16> {
+        self.sockets.first().map(|(_, local)| local.port())
+    }
+
+    /// A time near `base`, so that what began together does not stay in step: 90 % to 110 %.
+    fn jittered(&mut self, base: Duration) -> Duration {
+        let micros = base.as_micros() as u64;
+        Duration::from_micros(micros - micros / 10 + self.choice.below(micros / 5 + 1))
+    }
+
+    fn emit(&mut self, event: Event, out: &mut Outbox) {
+        out.event(event);
     }
 }
+
+impl core::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Engine")
+            .field("now", &self.now)
+            .field("peer_id", &self.peer_id)
+            .field("connections", &self.conns.len())
+            .field("torrents", &self.torrents.len())
+            .finish_non_exhaustive()
+    }
+}
+
+// Keys that wait for a parked connection or a needy torrent are ordered, so that they are
+// served in the order of their names on every platform.
+type Ordered<K> = BTreeSet<K>;

@@ -1,0 +1,270 @@
+//! Connections: from `Connect` or `Incoming` to `Close`, and their read credit.
+
+use bytes::BytesMut;
+use core::net::SocketAddr;
+
+use super::{Engine, Todo, Wake};
+use crate::event::CloseReason;
+use crate::id::Id20;
+use crate::io::{ConnId, Outbox, Output, Ticket, TorrentId};
+use crate::swarm;
+use crate::time::Instant;
+use crate::wire::{self, Wire};
+
+/// One connection, from its first attempt on.
+pub(super) struct Conn {
+    pub(super) wire: Wire,
+    addr: SocketAddr,
+    incoming: bool,
+    stage: Stage,
+    /// The torrent it is for; unknown for inbound ones until their handshake.
+    torrent: Option<TorrentId>,
+    /// Bytes the host may still read.
+    credit: u32,
+    armed: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Outgoing, not connected: given up at this moment.
+    Connecting(Instant),
+    /// Connected, no handshake yet.
+    Handshaking,
+    /// A peer of its swarm.
+    Joined,
+}
+
+impl Engine {
+    /// Opens a connection that a swarm asked for.
+    pub(super) fn connect(&mut self, torrent: TorrentId, addr: SocketAddr, out: &mut Outbox) {
+        let Some(hash) = self.torrents.at(torrent.0).map(|torrent| torrent.hashes.short()) else {
+            return;
+        };
+        if !self.config.tcp || self.conns.len() >= self.config.limits.max_connections as usize {
+            let reason = CloseReason::Limit("limits.max_connections");
+            self.swarm_input(torrent, swarm::Input::Gone { conn: None, addr, reason });
+            return;
+        }
+        let (config, now, peer_id) = (&self.config, self.now, self.peer_id);
+        let deadline = now + config.swarm.connect_timeout;
+        let key = self.conns.insert_with(|key| Conn {
+            wire: Wire::outgoing(ConnId(key), config.clone(), hash, peer_id, now),
+            addr,
+            incoming: false,
+            stage: Stage::Connecting(deadline),
+            torrent: Some(torrent),
+            credit: 0,
+            armed: None,
+        });
+        out.push(Output::Connect { conn: ConnId(key), to: addr });
+        self.rearm_conn(ConnId(key));
+    }
+
+    pub(super) fn on_incoming(&mut self, ticket: Ticket, from: SocketAddr, out: &mut Outbox) {
+        let limits = &self.config.limits;
+        if !self.config.tcp
+            || self.shutdown.is_begun()
+            || self.torrents.is_empty()
+            || self.conns.len() >= limits.max_connections as usize
+            || self.pending_incoming >= limits.max_pending_incoming
+        {
+            out.push(Output::Refuse { ticket });
+            return;
+        }
+        let (config, now, peer_id) = (&self.config, self.now, self.peer_id);
+        let key = self.conns.insert_with(|key| Conn {
+            wire: Wire::incoming(ConnId(key), config.clone(), peer_id, now),
+            addr: from,
+            incoming: true,
+            stage: Stage::Handshaking,
+            torrent: None,
+            credit: 0,
+            armed: None,
+        });
+        self.pending_incoming += 1;
+        let conn = ConnId(key);
+        out.push(Output::Accept { ticket, conn });
+        self.give_credit(conn, out);
+        self.rearm_conn(conn);
+    }
+
+    pub(super) fn on_connected(&mut self, conn: ConnId, out: &mut Outbox) {
+        let Some(entry) = self.conns.at_mut(conn.0) else { return };
+        if !matches!(entry.stage, Stage::Connecting(_)) {
+            return;
+        }
+        entry.stage = Stage::Handshaking;
+        self.wire_input(conn, wire::Input::Connected, out);
+        self.give_credit(conn, out);
+    }
+
+    pub(super) fn on_received(&mut self, conn: ConnId, data: BytesMut, out: &mut Outbox) {
+        let Some(entry) = self.conns.at_mut(conn.0) else { return };
+        entry.credit = entry.credit.saturating_sub(data.len() as u32);
+        self.grants.on_received(data.len() as u64);
+        self.wire_input(conn, wire::Input::Received(data), out);
+        self.work_off(out);
+        self.give_credit(conn, out);
+    }
+
+    /// Hands an input to a connection and queues what it says.
+    pub(super) fn wire_input(&mut self, conn: ConnId, input: wire::Input, out: &mut Outbox) {
+        let Some(entry) = self.conns.at_mut(conn.0) else { return };
+        entry.wire.handle(self.now, input, out, &mut self.wire_events);
+        self.todo.extend(self.wire_events.drain(..).map(|event| Todo::Wire(conn, event)));
+        self.rearm_conn(conn);
+    }
+
+    pub(super) fn on_wire_event(&mut self, conn: ConnId, event: wire::Event, out: &mut Outbox) {
+        let Some(entry) = self.conns.at_mut(conn.0) else { return };
+        let joined = if entry.stage == Stage::Joined { entry.torrent } else { None };
+        match (event, joined) {
+            (wire::Event::Handshake { info_hash, peer_id, fast, extended, dht }, None) => {
+                if peer_id == self.peer_id {
+                    self.drop_conn(conn, CloseReason::SelfConnection, true, out);
+                    return;
+                }
+                let Some(torrent) = self.torrent_of_handshake(conn, info_hash) else {
+                    self.drop_conn(conn, CloseReason::BadHandshake, true, out);
+                    return;
+                };
+                let Some(entry) = self.conns.at_mut(conn.0) else { return };
+                let (addr, incoming) = (entry.addr, entry.incoming);
+                entry.torrent = Some(torrent);
+                entry.stage = Stage::Joined;
+                if incoming {
+                    self.pending_incoming = self.pending_incoming.saturating_sub(1);
+                    self.wire_input(conn, wire::Input::Admit { info_hash }, out);
+                }
+                let dht = dht && self.dht.is_some();
+                let joined = swarm::Input::Joined {
+                    conn,
+                    addr,
+                    incoming,
+                    peer_id,
+                    fast,
+                    extended,
+                    dht,
+                };
+                self.swarm_input(torrent, joined);
+            }
+            (wire::Event::Message(message), Some(torrent)) => {
+                self.swarm_input(torrent, swarm::Input::Message(conn, message));
+            }
+            (wire::Event::BlockPart { block, offset, data }, Some(torrent)) => {
+                self.swarm_input(torrent, swarm::Input::BlockPart { conn, block, offset, data });
+            }
+            (wire::Event::Writable, Some(torrent)) => {
+                let unsent = entry.wire.unsent() as u32;
+                self.swarm_input(torrent, swarm::Input::Writable { conn, unsent });
+            }
+            (wire::Event::Failed(reason), _) => self.drop_conn(conn, reason, true, out),
+            // A connection says these only once it has joined, and only one handshake.
+            _ => {}
+        }
+    }
+
+    /// The torrent a handshake means: for outgoing connections the one we asked for, and no other.
+    fn torrent_of_handshake(&self, conn: ConnId, info_hash: Id20) -> Option<TorrentId> {
+        let entry = self.conns.at(conn.0)?;
+        let named = self.by_hash.get(&info_hash).copied()?;
+        match entry.torrent {
+            Some(asked) => (asked == named).then_some(asked),
+            None => Some(named),
+        }
+    }
+
+    /// Ends a connection and tells its swarm. `close`: the host still holds the stream.
+    pub(super) fn drop_conn(
+        &mut self,
+        conn: ConnId,
+        reason: CloseReason,
+        close: bool,
+        out: &mut Outbox,
+    ) {
+        let Some(entry) = self.remove_conn(conn) else { return };
+        if close {
+            out.push(Output::Close { conn });
+        }
+        if let Some(torrent) = entry.torrent {
+            let joined = (entry.stage == Stage::Joined).then_some(conn);
+            let gone = swarm::Input::Gone { conn: joined, addr: entry.addr, reason };
+            self.swarm_input(torrent, gone);
+        }
+    }
+
+    /// Ends a connection that its swarm gave up; nobody is told.
+    pub(super) fn disconnect(&mut self, conn: ConnId, out: &mut Outbox) {
+        if self.remove_conn(conn).is_some() {
+            out.push(Output::Close { conn });
+        }
+    }
+
+    /// Ends every connection of a torrent that is gone.
+    pub(super) fn disconnect_all(&mut self, torrent: TorrentId, out: &mut Outbox) {
+        let all: alloc::vec::Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|(_, entry)| entry.torrent == Some(torrent))
+            .map(|(key, _)| ConnId(key))
+            .collect();
+        for conn in all {
+            self.disconnect(conn, out);
+        }
+    }
+
+    fn remove_conn(&mut self, conn: ConnId) -> Option<Conn> {
+        let entry = self.conns.remove(conn.0)?;
+        if entry.incoming && entry.stage != Stage::Joined {
+            self.pending_incoming = self.pending_incoming.saturating_sub(1);
+        }
+        self.grants.forget_conn(conn);
+        Some(entry)
+    }
+
+    /// Lets the host read on, unless a budget says that it must wait.
+    pub(super) fn give_credit(&mut self, conn: ConnId, out: &mut Outbox) {
+        let window = self.config.wire.receive_window;
+        let Some(entry) = self.conns.at_mut(conn.0) else { return };
+        // What the connection has read and not yet worked off counts as unread.
+        let behind = entry.wire.next_timeout().is_some_and(|at| at <= self.now);
+        if entry.credit > window / 2 || behind || matches!(entry.stage, Stage::Connecting(_)) {
+            return;
+        }
+        if !self.grants.may_read() {
+            self.grants.park(conn);
+            return;
+        }
+        let bytes = window - entry.credit;
+        entry.credit = window;
+        out.push(Output::ReadCredit { conn, bytes });
+    }
+
+    pub(super) fn wake_conn(&mut self, conn: ConnId, at: Instant, out: &mut Outbox) {
+        let Some(entry) = self.conns.at_mut(conn.0) else { return };
+        if entry.armed == Some(at) {
+            entry.armed = None;
+        }
+        if let Stage::Connecting(deadline) = entry.stage {
+            if deadline <= self.now {
+                let reason = CloseReason::Io(crate::io::IoReason::TimedOut);
+                self.drop_conn(conn, reason, true, out);
+                return;
+            }
+        } else if entry.wire.next_timeout().is_some_and(|at| at <= self.now) {
+            self.wire_input(conn, wire::Input::Tick, out);
+            self.work_off(out);
+            self.give_credit(conn, out);
+        }
+        self.rearm_conn(conn);
+    }
+
+    fn rearm_conn(&mut self, conn: ConnId) {
+        let Some(entry) = self.conns.at_mut(conn.0) else { return };
+        let want = match entry.stage {
+            Stage::Connecting(deadline) => Some(deadline),
+            Stage::Handshaking | Stage::Joined => entry.wire.next_timeout(),
+        };
+        Self::arm(&mut self.deadlines, &mut entry.armed, want, Wake::Conn(conn));
+    }
+}

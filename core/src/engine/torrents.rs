@@ -1,0 +1,310 @@
+//! Torrents: their swarms, and when their sources of peers are asked.
+
+use alloc::sync::Arc;
+
+use super::{Engine, Todo, Wake};
+use crate::dht;
+use crate::event::{Event, PeerSource, SourceStatus};
+use crate::id::InfoHashes;
+use crate::io::{JobId, Outbox, TorrentId, Work};
+use crate::metainfo::Info;
+use crate::swarm::{self, Job, JobToken, Swarm};
+use crate::time::{Duration, Instant};
+
+use super::jobs::Owner;
+
+/// First pause before the DHT is asked again by a torrent that found too few peers; doubles up
+/// to the announce interval.
+const FIRST_RETRY: Duration = Duration::from_secs(4);
+
+pub(super) struct Torrent {
+    pub(super) swarm: Swarm,
+    pub(super) hashes: InfoHashes,
+    armed: Option<Instant>,
+    /// BEP 27 and opt-outs: known once the metadata is.
+    dht_allowed: bool,
+    wants_peers: bool,
+    /// The announce under way.
+    lookup: Option<dht::LookupId>,
+    announce_at: Option<Instant>,
+    announce_armed: Option<Instant>,
+    retry: Duration,
+    /// Peers the DHT told of, over all announces.
+    dht_peers: u32,
+}
+
+impl Engine {
+    /// Makes the swarm of a new torrent.
+    pub(super) fn add_swarm(
+        &mut self,
+        hashes: InfoHashes,
+        info: Option<Arc<Info>>,
+        options: swarm::Options,
+        out: &mut Outbox,
+    ) -> TorrentId {
+        let number = self.torrents_added;
+        self.torrents_added += 1;
+        let private = info.as_ref().is_some_and(|info| info.private);
+        let dht_allowed = self.dht.is_some() && self.config.swarm.dht && !private;
+        let (config, seed, now) = (&self.config, &self.seed, self.now);
+        let events = &mut self.swarm_events;
+        let key = self.torrents.insert_with(|key| Torrent {
+            swarm: Swarm::new(
+                Arc::clone(config),
+                TorrentId(key),
+                number,
+                seed,
+                hashes,
+                info,
+                options,
+                now,
+                events,
+            ),
+            hashes,
+            armed: None,
+            dht_allowed,
+            wants_peers: true,
+            lookup: None,
+            announce_at: None,
+            announce_armed: None,
+            retry: FIRST_RETRY,
+            dht_peers: 0,
+        });
+        let torrent = TorrentId(key);
+        self.by_hash.insert(hashes.short(), torrent);
+        if let Some(v2) = hashes.v2() {
+            // Peers of a hybrid may come with either name (BEP 52).
+            self.by_hash.insert(crate::id::InfoHash::V2(v2).short(), torrent);
+        }
+        self.queue_swarm_events(torrent);
+        self.grants.torrent_added(torrent);
+        self.grant(torrent);
+        if let Some(port) = self.port() {
+            self.swarm_input(torrent, swarm::Input::Listening { port });
+        }
+        if dht_allowed {
+            self.announce_at(torrent, self.now);
+        } else {
+            self.tell_source(torrent, SourceStatus::Disabled, None, out);
+        }
+        torrent
+    }
+
+    /// Hands an input to a swarm and queues what it says.
+    pub(super) fn swarm_input(&mut self, torrent: TorrentId, input: swarm::Input<'_>) {
+        let Some(entry) = self.torrents.at_mut(torrent.0) else { return };
+        entry.swarm.handle(self.now, input, &mut self.swarm_events);
+        self.queue_swarm_events(torrent);
+    }
+
+    fn queue_swarm_events(&mut self, torrent: TorrentId) {
+        let events = self.swarm_events.drain(..);
+        self.todo.extend(events.map(|event| Todo::Swarm(torrent, event)));
+        let Some(entry) = self.torrents.at_mut(torrent.0) else { return };
+        let want = entry.swarm.next_timeout();
+        Self::arm(&mut self.deadlines, &mut entry.armed, want, Wake::Torrent(torrent));
+    }
+
+    pub(super) fn wake_torrent(&mut self, torrent: TorrentId, at: Instant, _out: &mut Outbox) {
+        let Some(entry) = self.torrents.at_mut(torrent.0) else { return };
+        if entry.armed == Some(at) {
+            entry.armed = None;
+        }
+        if entry.swarm.next_timeout().is_some_and(|at| at <= self.now) {
+            self.swarm_input(torrent, swarm::Input::Tick);
+        } else {
+            self.queue_swarm_events(torrent);
+        }
+    }
+
+    pub(super) fn on_swarm_event(
+        &mut self,
+        torrent: TorrentId,
+        event: swarm::Event,
+        out: &mut Outbox,
+    ) {
+        match event {
+            swarm::Event::Send(conn, message) => {
+                self.wire_input(conn, crate::wire::Input::Send(message), out);
+            }
+            swarm::Event::Connect(addr) => {
+                self.grants.on_connect(torrent);
+                self.connect(torrent, addr, out);
+                self.arm_grants();
+            }
+            swarm::Event::Disconnect(conn, _) => self.disconnect(conn, out),
+            swarm::Event::Job(token, job) => self.swarm_job(torrent, token, job, out),
+            swarm::Event::WantPeers(wanted) => self.on_want_peers(torrent, wanted),
+            swarm::Event::DhtNode(addr) => {
+                let allowed = self.torrents.at(torrent.0).is_some_and(|entry| entry.dht_allowed);
+                if allowed {
+                    self.dht_input(dht::Input::AddNode(addr), out);
+                }
+            }
+            swarm::Event::Public(event) => {
+                if let Event::Metadata { info, .. } = &event
+                    && info.private
+                {
+                    self.go_private(torrent, out);
+                }
+                self.emit(event, out);
+            }
+            swarm::Event::Stopped => self.forget_torrent(torrent, out),
+        }
+    }
+
+    fn swarm_job(&mut self, torrent: TorrentId, token: JobToken, job: Job, out: &mut Outbox) {
+        let bytes = match &job {
+            Job::Write { data, .. } => data.len() as u64,
+            _ => 0,
+        };
+        self.grants.write_begun(bytes);
+        let id = JobId(self.jobs.insert(Owner::Swarm { torrent, token, bytes }));
+        let work = match job {
+            Job::Save(kind, data) => {
+                out.save_state(id, kind, |buf| buf.extend_from_slice(&data));
+                return;
+            }
+            Job::Open(info) => Work::Open { torrent, info },
+            Job::Read(block) => Work::Read {
+                torrent,
+                piece: block.piece,
+                begin: block.begin,
+                length: block.length,
+            },
+            Job::Write { piece, begin, data } => Work::Write { torrent, piece, begin, data },
+            Job::Hash { piece } => {
+                Work::Hash { torrent, piece, kind: crate::io::HashKind::Sha1 }
+            }
+            Job::Commit { piece } => Work::Commit { torrent, piece },
+            Job::Discard { piece } => Work::Discard { torrent, piece },
+            Job::Close => Work::CloseStorage { torrent },
+        };
+        out.job(id, work);
+    }
+
+    /// A magnet link turned out to be private: the DHT is not used any more (BEP 27).
+    fn go_private(&mut self, torrent: TorrentId, out: &mut Outbox) {
+        let Some(entry) = self.torrents.at_mut(torrent.0) else { return };
+        entry.dht_allowed = false;
+        entry.announce_at = None;
+        if let Some(id) = entry.lookup.take() {
+            self.stop_lookup(id, out);
+        }
+        self.tell_source(torrent, SourceStatus::Disabled, None, out);
+    }
+
+    fn forget_torrent(&mut self, torrent: TorrentId, out: &mut Outbox) {
+        self.disconnect_all(torrent, out);
+        let Some(entry) = self.torrents.remove(torrent.0) else { return };
+        self.by_hash.retain(|_, named| *named != torrent);
+        if let Some(id) = entry.lookup {
+            self.stop_lookup(id, out);
+        }
+        self.grants.torrent_removed(torrent);
+        self.torrent_stopped(torrent, out);
+    }
+
+    fn on_want_peers(&mut self, torrent: TorrentId, wanted: bool) {
+        let Some(entry) = self.torrents.at_mut(torrent.0) else { return };
+        let newly = wanted && !entry.wants_peers;
+        entry.wants_peers = wanted;
+        if newly && entry.dht_allowed && entry.lookup.is_none() {
+            entry.retry = FIRST_RETRY;
+            let soon = self.now + FIRST_RETRY;
+            if entry.announce_at.is_none_or(|at| at > soon) {
+                self.announce_at(torrent, soon);
+            }
+        }
+    }
+
+    /// Asks the DHT for every torrent that waits for it: it has nodes now.
+    pub(super) fn dht_ready(&mut self) {
+        let waiting: alloc::vec::Vec<TorrentId> = self
+            .torrents
+            .iter()
+            .filter(|(_, entry)| entry.dht_allowed && entry.lookup.is_none() && entry.dht_peers == 0)
+            .map(|(key, _)| TorrentId(key))
+            .collect();
+        for torrent in waiting {
+            // Spread, so that ten thousand torrents do not start in one instant.
+            let spread = self.torrents.len() as u64 * 10_000;
+            let at = self.now + Duration::from_micros(self.choice.below(spread.min(60_000_000)));
+            if let Some(entry) = self.torrents.at_mut(torrent.0) {
+                entry.retry = FIRST_RETRY;
+            }
+            self.announce_at(torrent, at);
+        }
+    }
+
+    fn announce_at(&mut self, torrent: TorrentId, at: Instant) {
+        let Some(entry) = self.torrents.at_mut(torrent.0) else { return };
+        entry.announce_at = Some(at);
+        let wake = Wake::Announce(torrent);
+        Self::arm(&mut self.deadlines, &mut entry.announce_armed, Some(at), wake);
+    }
+
+    pub(super) fn wake_announce(&mut self, torrent: TorrentId, at: Instant, out: &mut Outbox) {
+        let port = self.port();
+        let now = self.now;
+        let Some(entry) = self.torrents.at_mut(torrent.0) else { return };
+        if entry.announce_armed == Some(at) {
+            entry.announce_armed = None;
+        }
+        let Some(due) = entry.announce_at else { return };
+        if due > now {
+            self.announce_at(torrent, due);
+            return;
+        }
+        entry.announce_at = None;
+        if !entry.dht_allowed || entry.lookup.is_some() {
+            return;
+        }
+        let hash = entry.hashes.short();
+        let lookup = match port.filter(|_| self.config.tcp) {
+            Some(port) => dht::Lookup::Announce(hash, Some(port)),
+            None => dht::Lookup::GetPeers(hash),
+        };
+        let id = self.start_lookup(super::nodes::Asker::Torrent(torrent), lookup, out);
+        if let Some(entry) = self.torrents.at_mut(torrent.0) {
+            entry.lookup = Some(id);
+        }
+        self.tell_source(torrent, SourceStatus::Working, None, out);
+    }
+
+    /// Peers of a torrent that the DHT told of.
+    pub(super) fn dht_found_peer(&mut self, torrent: TorrentId, addr: core::net::SocketAddr) {
+        if let Some(entry) = self.torrents.at_mut(torrent.0) {
+            entry.dht_peers = entry.dht_peers.saturating_add(1);
+        }
+        self.swarm_input(torrent, swarm::Input::PeersFound(PeerSource::Dht, &[addr]));
+    }
+
+    /// The announce of a torrent is over: plans the next one.
+    pub(super) fn announce_done(&mut self, torrent: TorrentId, answered: bool, out: &mut Outbox) {
+        let interval = self.config.dht.announce_interval;
+        let Some(entry) = self.torrents.at_mut(torrent.0) else { return };
+        entry.lookup = None;
+        if !entry.dht_allowed {
+            return;
+        }
+        let wait = if answered && !entry.wants_peers { interval } else { entry.retry };
+        entry.retry = (entry.retry * 2).min(interval);
+        let wait = self.jittered(wait);
+        self.announce_at(torrent, self.now + wait);
+        let status = if answered { SourceStatus::Idle } else { SourceStatus::Failed };
+        self.tell_source(torrent, status, Some(wait), out);
+    }
+
+    fn tell_source(
+        &mut self,
+        torrent: TorrentId,
+        status: SourceStatus,
+        next_update: Option<Duration>,
+        out: &mut Outbox,
+    ) {
+        let peers = self.torrents.at(torrent.0).map_or(0, |entry| entry.dht_peers);
+        let source = PeerSource::Dht;
+        self.emit(Event::Source { torrent, source, status, peers, next_update }, out);
+    }
+}

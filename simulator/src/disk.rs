@@ -1,0 +1,177 @@
+//! The virtual disk, and content that many hosts share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use sha1::{Digest as _, Sha1};
+use trackerless_core::io::{Digest, JobError, JobResult, Opened, TorrentId};
+use trackerless_core::metainfo::Info;
+
+/// The bytes of a torrent, kept once however many hosts have them.
+#[derive(Debug, Clone)]
+pub struct Content {
+    /// All bytes in piece space.
+    pub bytes: Bytes,
+    /// Bytes per piece.
+    pub piece_length: u32,
+}
+
+impl Content {
+    /// `length` bytes that depend on `seed` only.
+    #[must_use]
+    pub fn generate(seed: u64, length: usize, piece_length: u32) -> Self {
+        let mut bytes = Vec::with_capacity(length + 8);
+        let mut counter = 0;
+        while bytes.len() < length {
+            bytes.extend_from_slice(&crate::trace::draw(seed, 0xc0de, 0, counter).to_le_bytes());
+            counter += 1;
+        }
+        bytes.truncate(length);
+        Self { bytes: bytes.into(), piece_length }
+    }
+
+    /// The SHA-1 of every piece, one after another (BEP 3).
+    #[must_use]
+    pub fn piece_hashes(&self) -> Vec<u8> {
+        let pieces = self.bytes.chunks(self.piece_length as usize);
+        pieces.flat_map(|piece| <[u8; 20]>::from(Sha1::digest(piece))).collect()
+    }
+}
+
+/// What one host has on disk.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    torrents: BTreeMap<TorrentId, OnDisk>,
+}
+
+#[derive(Debug)]
+struct OnDisk {
+    info: Arc<Info>,
+    /// Content that was there before the run.
+    given: Option<Bytes>,
+    pieces: BTreeMap<u32, Vec<(u32, Bytes)>>,
+}
+
+impl Disk {
+    pub(crate) fn open(
+        &mut self,
+        torrent: TorrentId,
+        info: Arc<Info>,
+        given: Option<&Content>,
+    ) -> JobResult {
+        let mut present = vec![0u8; (info.piece_count as usize).div_ceil(8)];
+        if given.is_some() {
+            for piece in 0..info.piece_count {
+                present[piece as usize / 8] |= 0x80 >> (piece % 8);
+            }
+        }
+        let given = given.map(|content| content.bytes.clone());
+        self.torrents.insert(torrent, OnDisk { info, given, pieces: BTreeMap::new() });
+        JobResult::Opened(Box::new(Opened { present }))
+    }
+
+    pub(crate) fn write(
+        &mut self,
+        torrent: TorrentId,
+        piece: u32,
+        begin: u32,
+        data: Bytes,
+    ) -> JobResult {
+        let Some(disk) = self.torrents.get_mut(&torrent) else {
+            return JobResult::Failed(JobError::Missing);
+        };
+        disk.pieces.entry(piece).or_default().push((begin, data));
+        JobResult::Written
+    }
+
+    pub(crate) fn read(
+        &self,
+        torrent: TorrentId,
+        piece: u32,
+        begin: u32,
+        length: u32,
+    ) -> JobResult {
+        let read = || {
+            let disk = self.torrents.get(&torrent)?;
+            let (from, to) = (begin as usize, begin as usize + length as usize);
+            if let Some(given) = &disk.given {
+                let start = piece as usize * disk.info.piece_length as usize;
+                return (start + to <= given.len()).then(|| given.slice(start + from..start + to));
+            }
+            let parts = disk.pieces.get(&piece)?;
+            if let [(0, whole)] = parts.as_slice() {
+                return (to <= whole.len()).then(|| whole.slice(from..to));
+            }
+            let whole = assemble(parts, disk.info.piece_size(piece) as usize)?;
+            (to <= whole.len()).then(|| whole.slice(from..to))
+        };
+        read().map_or(JobResult::Failed(JobError::Missing), JobResult::Read)
+    }
+
+    pub(crate) fn hash(&mut self, torrent: TorrentId, piece: u32) -> JobResult {
+        let mut hash = || {
+            let disk = self.torrents.get_mut(&torrent)?;
+            let size = disk.info.piece_size(piece) as usize;
+            if let Some(given) = &disk.given {
+                let start = piece as usize * disk.info.piece_length as usize;
+                return Some(Sha1::digest(given.get(start..start + size)?));
+            }
+            let parts = disk.pieces.get_mut(&piece)?;
+            let whole = assemble(parts, size)?;
+            let digest = Sha1::digest(&whole);
+            *parts = vec![(0, whole)];
+            Some(digest)
+        };
+        match hash() {
+            Some(digest) => JobResult::Hashed(Digest::Sha1(digest.into())),
+            None => JobResult::Failed(JobError::Missing),
+        }
+    }
+
+    pub(crate) fn discard(&mut self, torrent: TorrentId, piece: u32) -> JobResult {
+        if let Some(disk) = self.torrents.get_mut(&torrent) {
+            disk.pieces.remove(&piece);
+        }
+        JobResult::Discarded
+    }
+
+    pub(crate) fn close(&mut self, torrent: TorrentId) -> JobResult {
+        self.torrents.remove(&torrent);
+        JobResult::ClosedStorage
+    }
+}
+
+/// The piece of `parts`, later ones over earlier ones; `None` while bytes are missing.
+fn assemble(parts: &[(u32, Bytes)], size: usize) -> Option<Bytes> {
+    let mut whole = BytesMut::zeroed(size);
+    let mut covered: Vec<(usize, usize)> = Vec::with_capacity(parts.len());
+    for (begin, data) in parts {
+        let begin = *begin as usize;
+        whole.get_mut(begin..begin + data.len())?.copy_from_slice(data);
+        covered.push((begin, begin + data.len()));
+    }
+    covered.sort_unstable();
+    let mut reached = 0;
+    for (begin, end) in covered {
+        if begin > reached {
+            return None;
+        }
+        reached = reached.max(end);
+    }
+    (reached == size).then(|| whole.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piece_with_a_hole_is_not_whole() {
+        let part = |at: u32, len: usize| (at, Bytes::from(vec![at as u8 + 1; len]));
+        assert_eq!(assemble(&[part(4, 4), part(0, 4)], 8).unwrap()[..], [1, 1, 1, 1, 5, 5, 5, 5]);
+        assert_eq!(assemble(&[part(5, 3), part(0, 4)], 8), None);
+        assert_eq!(assemble(&[part(0, 4)], 8), None);
+        assert_eq!(assemble(&[part(6, 4)], 8), None);
+    }
+}

@@ -1,0 +1,144 @@
+//! One simulated host: a production engine, its disk, and its ends of streams.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use trackerless_core::event::Event;
+use trackerless_core::io::{ConnId, SocketId};
+use trackerless_core::record::{self, OutputHash};
+use trackerless_core::{Config, Engine, Input, Instant, Outbox, Output};
+
+use crate::disk::{Content, Disk};
+use crate::sim::SimError;
+use crate::trace::{Chain, mix};
+
+/// A host, by the order in which it was added.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct HostId(pub u32);
+
+/// The only socket of a simulated host.
+pub(crate) const SOCKET: SocketId = SocketId(0);
+/// Ticks a host may need while time stands still, before it is said to spin.
+const SPIN_LIMIT: u32 = 100_000;
+
+/// What a host is made of.
+#[derive(Debug, Clone)]
+pub struct HostSpec {
+    /// Its engine's configuration.
+    pub config: Arc<Config>,
+    /// Its address; unique in the run.
+    pub addr: SocketAddr,
+    /// Uplink, bytes per second.
+    pub up_rate: u64,
+    /// Content it has on disk from the start.
+    pub content: Option<Content>,
+    /// Keep a recording of every input, for [`crate::replay`].
+    pub record: bool,
+}
+
+impl HostSpec {
+    /// A host at `addr` with a default engine in lab mode and a 100 Mbit/s uplink.
+    #[must_use]
+    pub fn new(addr: SocketAddr) -> Self {
+        let config = Config { lab: true, ..Config::default() };
+        Self {
+            config: Arc::new(config),
+            addr,
+            up_rate: 12_500_000,
+            content: None,
+            record: false,
+        }
+    }
+}
+
+/// Something an engine told its embedder, and when.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// Virtual time.
+    pub at: Instant,
+    /// What it told.
+    pub event: Event,
+}
+
+pub(crate) struct Host {
+    pub(crate) spec: HostSpec,
+    pub(crate) engine: Engine,
+    pub(crate) disk: Disk,
+    /// Which stream, and which of its ends, a connection is.
+    pub(crate) conns: BTreeMap<ConnId, (u32, usize)>,
+    pub(crate) uplink_free: Instant,
+    pub(crate) sequence: u64,
+    pub(crate) timer: Option<Instant>,
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) outbox: Outbox,
+    chain: Chain,
+    outputs: OutputHash,
+    recording: Option<Vec<u8>>,
+    encoded: Vec<u8>,
+    ticks: (Instant, u32),
+}
+
+impl Host {
+    pub(crate) fn new(spec: HostSpec, seed: [u8; 32], now: Instant) -> Result<Self, SimError> {
+        let engine = Engine::new(Arc::clone(&spec.config), seed, now).map_err(SimError::Config)?;
+        let recording = spec.record.then(|| {
+            let mut file = Vec::new();
+            record::encode_header(&spec.config, &seed, now, &mut file);
+            file
+        });
+        Ok(Self {
+            engine,
+            spec,
+            disk: Disk::default(),
+            conns: BTreeMap::new(),
+            uplink_free: now,
+            sequence: 0,
+            timer: None,
+            seen: Vec::new(),
+            outbox: Outbox::new(),
+            chain: Chain::default(),
+            outputs: OutputHash::new(),
+            recording,
+            encoded: Vec::new(),
+            ticks: (now, 0),
+        })
+    }
+
+    /// Feeds the engine one input; what it asks for is in `outbox`, already counted in the hash.
+    pub(crate) fn handle(&mut self, now: Instant, input: Input<'_>) -> Result<(), SimError> {
+        if matches!(input, Input::Tick) {
+            let so_far = if self.ticks.0 == now { self.ticks.1 } else { 0 };
+            self.ticks = (now, so_far + 1);
+            if so_far >= SPIN_LIMIT {
+                return Err(SimError::Spin(self.spec.addr, now));
+            }
+        }
+        self.encoded.clear();
+        record::encode(now, &input, &mut self.encoded);
+        self.chain.bytes(&self.encoded);
+        if let Some(recording) = &mut self.recording {
+            recording.extend_from_slice(&self.encoded);
+        }
+        self.engine.handle(now, input, &mut self.outbox);
+        Ok(())
+    }
+
+    /// Counts one output in the host's hash.
+    pub(crate) fn absorb(&mut self, output: &Output<'_>) {
+        self.outputs.absorb(output);
+    }
+
+    /// Hash of all inputs and outputs so far.
+    pub(crate) fn hash(&self) -> u64 {
+        mix(self.chain.0 ^ self.outputs.value().rotate_left(1))
+    }
+
+    pub(crate) fn output_hash(&self) -> u64 {
+        self.outputs.value()
+    }
+
+    pub(crate) fn recording(&self) -> Option<&[u8]> {
+        self.recording.as_deref()
+    }
+}

@@ -1,0 +1,63 @@
+//! The virtual network: how long things take, and what gets lost.
+
+use std::time::Duration;
+
+use crate::trace::draw;
+
+/// Parts per million.
+pub(crate) const MILLION: u64 = 1_000_000;
+
+/// The network every host lives on.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// Shortest one-way delay between two hosts.
+    pub min_delay: Duration,
+    /// Longest one-way delay; each pair of hosts has one of its own in between.
+    pub max_delay: Duration,
+    /// Most that is added to the pair's delay, drawn for each datagram.
+    pub jitter: Duration,
+    /// Datagrams lost, parts per million.
+    pub loss_ppm: u32,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            min_delay: Duration::from_millis(5),
+            max_delay: Duration::from_millis(60),
+            jitter: Duration::from_millis(2),
+            loss_ppm: 0,
+        }
+    }
+}
+
+/// One deliberate disturbance of one datagram, by its number in the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The lowest bit of its last byte is flipped.
+    FlipBit(u64),
+    /// It is lost.
+    Drop(u64),
+    /// It arrives one microsecond later.
+    Delay(u64),
+}
+
+impl Network {
+    /// The one-way delay of a pair, the same in both directions and for the whole run.
+    pub(crate) fn pair_delay(&self, seed: u64, a: u32, b: u32) -> Duration {
+        let (low, high) = (u64::from(a.min(b)), u64::from(a.max(b)));
+        let span = self.max_delay.saturating_sub(self.min_delay).as_micros() as u64;
+        self.min_delay + Duration::from_micros(draw(seed, low, high, 1) % (span + 1))
+    }
+
+    /// The fate of one datagram: its delay, or nothing when it is lost.
+    pub(crate) fn datagram(&self, seed: u64, from: u32, to: u32, number: u64) -> Option<Duration> {
+        let (a, b) = (u64::from(from), u64::from(to));
+        if draw(seed ^ 0x105e, a, b, number) % MILLION < u64::from(self.loss_ppm) {
+            return None;
+        }
+        let jitter = self.jitter.as_micros() as u64;
+        let extra = draw(seed ^ 0x717e, a, b, number) % (jitter + 1);
+        Some(self.pair_delay(seed, from, to) + Duration::from_micros(extra))
+    }
+}

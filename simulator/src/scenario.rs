@@ -1,0 +1,244 @@
+//! Built-in scenarios: a swarm, a goal, and what must hold.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use trackerless_core::Config;
+use trackerless_core::event::{Event, PeerSource};
+use trackerless_core::io::{AddTorrent, Command, Source, Tag};
+
+use crate::{Content, HostId, HostSpec, Network, Root, Sim, SimError};
+
+/// A scenario that can be run with any seed.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it shows.
+    pub about: &'static str,
+    /// Nodes that do nothing but the DHT.
+    pub dht_nodes: u32,
+    /// Hosts that have the content from the start.
+    pub seeders: u32,
+    /// Hosts that have a magnet link and nothing else.
+    pub leechers: u32,
+    /// Bytes of content.
+    pub content_length: usize,
+    /// Bytes per piece.
+    pub piece_length: u32,
+    /// The network.
+    pub network: Network,
+    /// Virtual time within which everybody must have finished.
+    pub within: Duration,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The trace root at the end.
+    pub root: Root,
+    /// Inputs handled by all engines.
+    pub handled: u64,
+    /// Virtual time that passed.
+    pub elapsed: Duration,
+    /// Virtual time each leecher needed, in host order; `None` for those that did not finish.
+    pub completed: Vec<Option<Duration>>,
+    /// Peers the leechers learned of through the DHT.
+    pub found_by_dht: u64,
+    /// Properties that did not hold.
+    pub failures: Vec<String>,
+}
+
+/// All built-in scenarios.
+#[must_use]
+pub fn all() -> Vec<Scenario> {
+    let magnet = Scenario {
+        name: "magnet",
+        about: "20 engines behind a 100-node DHT, with a magnet link and nothing else",
+        dht_nodes: 100,
+        seeders: 1,
+        leechers: 19,
+        content_length: 1 << 20,
+        piece_length: 1 << 16,
+        network: Network::default(),
+        within: Duration::from_secs(120),
+    };
+    vec![
+        Scenario {
+            name: "demo",
+            about: "30 DHT nodes, one seeder, five leechers with a magnet link",
+            dht_nodes: 30,
+            leechers: 5,
+            ..magnet.clone()
+        },
+        Scenario {
+            name: "lossy",
+            about: "the same with one datagram in ten lost",
+            network: Network { loss_ppm: 100_000, ..Network::default() },
+            within: Duration::from_secs(300),
+            ..magnet.clone()
+        },
+        magnet,
+    ]
+}
+
+/// The built-in scenario of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<Scenario> {
+    all().into_iter().find(|scenario| scenario.name == name)
+}
+
+/// The content of a scenario as a torrent.
+struct Published {
+    content: Content,
+    torrent: Bytes,
+    magnet: String,
+}
+
+/// A host that can be told apart by its number.
+fn spec(number: u32) -> HostSpec {
+    let [_, _, high, low] = (number + 1).to_be_bytes();
+    let addr = SocketAddr::new(Ipv4Addr::new(10, 1 + high / 250, high, low).into(), 6881);
+    HostSpec::new(addr)
+}
+
+impl Scenario {
+    /// Runs it to its end.
+    #[must_use]
+    pub fn run(&self, seed: u64) -> Report {
+        let mut sim = Sim::new(seed, self.network.clone());
+        match self.play(&mut sim, seed) {
+            Ok((leechers, finished)) => self.report(&sim, &leechers, finished),
+            Err(error) => Report {
+                root: sim.root(),
+                handled: sim.handled(),
+                elapsed: Duration::from_micros(sim.now().as_micros() - 1_000_000),
+                completed: Vec::new(),
+                found_by_dht: 0,
+                failures: vec![error.to_string()],
+            },
+        }
+    }
+
+    /// Builds the swarm in `sim` and runs it; gives the leechers and whether all have finished.
+    ///
+    /// # Errors
+    /// When an engine breaks a promise that makes going on pointless.
+    pub fn play(&self, sim: &mut Sim, seed: u64) -> Result<(Vec<HostId>, bool), SimError> {
+        let published = self.publish(seed);
+        let mut number = 0;
+        let mut next = || {
+            number += 1;
+            spec(number - 1)
+        };
+        let mut routers = Vec::new();
+        for index in 0..self.dht_nodes {
+            let host = sim.add_host(next())?;
+            if index > 0 {
+                // Each joins through one that was there before, a little after it.
+                let known = routers[index as usize / 2];
+                let join = Command::DhtBootstrap(vec![known]);
+                sim.command(host, Duration::from_millis(u64::from(index) * 20), Tag(0), join);
+            }
+            routers.push(sim.addr(host));
+        }
+        let settled = Duration::from_millis(u64::from(self.dht_nodes) * 20 + 2_000);
+        let join = |sim: &mut Sim, host: HostId, after: Duration| {
+            let known = routers[host.0 as usize % routers.len()];
+            sim.command(host, after, Tag(1), Command::DhtBootstrap(vec![known]));
+        };
+        for _ in 0..self.seeders {
+            let host = HostSpec { content: Some(published.content.clone()), ..next() };
+            let host = sim.add_host(host)?;
+            join(sim, host, settled);
+            let add = AddTorrent::new(Source::Torrent(published.torrent.clone()));
+            sim.command(host, settled, Tag(2), Command::AddTorrent(add));
+        }
+        let mut leechers = Vec::new();
+        for index in 0..self.leechers {
+            let host = sim.add_host(next())?;
+            let after = settled + Duration::from_millis(3_000 + u64::from(index) * 50);
+            join(sim, host, after);
+            let add = AddTorrent::new(Source::Magnet(published.magnet.clone()));
+            sim.command(host, after, Tag(2), Command::AddTorrent(add));
+            leechers.push(host);
+        }
+        let all = leechers.clone();
+        let finished = sim.run_until(self.within, |sim| {
+            all.iter().all(|host| completed(sim, *host).is_some())
+        })?;
+        Ok((leechers, finished))
+    }
+
+    fn publish(&self, seed: u64) -> Published {
+        let content = Content::generate(seed, self.content_length, self.piece_length);
+        let name = "content.bin";
+        let mut info = Vec::new();
+        info.extend_from_slice(format!("d6:lengthi{}e", content.bytes.len()).as_bytes());
+        info.extend_from_slice(format!("4:name{}:{name}", name.len()).as_bytes());
+        info.extend_from_slice(format!("12:piece lengthi{}e", self.piece_length).as_bytes());
+        let hashes = content.piece_hashes();
+        info.extend_from_slice(format!("6:pieces{}:", hashes.len()).as_bytes());
+        info.extend_from_slice(&hashes);
+        info.push(b'e');
+        let mut torrent = b"d4:info".to_vec();
+        torrent.extend_from_slice(&info);
+        torrent.push(b'e');
+        let hash: [u8; 20] = sha1::Digest::finalize(sha1::Digest::chain_update(
+            <sha1::Sha1 as sha1::Digest>::new(),
+            &info,
+        ))
+        .into();
+        let magnet = format!("magnet:?xt=urn:btih:{}", trackerless_core::id::hex(&hash));
+        Published { content, torrent: torrent.into(), magnet }
+    }
+
+    fn report(&self, sim: &Sim, leechers: &[HostId], finished: bool) -> Report {
+        let times: Vec<_> = leechers.iter().map(|host| completed(sim, *host)).collect();
+        let mut failures = Vec::new();
+        if !finished {
+            let missing = times.iter().filter(|time| time.is_none()).count();
+            failures.push(format!(
+                "eventually(complete): {missing} of {} leechers did not finish within {:?}",
+                leechers.len(),
+                self.within
+            ));
+        }
+        let mut found_by_dht = 0;
+        for host in leechers {
+            for seen in sim.seen(*host) {
+                match &seen.event {
+                    Event::PeerFound { source: PeerSource::Dht, .. } => found_by_dht += 1,
+                    Event::PieceFailed { piece, .. } => {
+                        failures.push(format!("never(piece failed): {host:?} piece {piece}"));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Report {
+            root: sim.root(),
+            handled: sim.handled(),
+            elapsed: Duration::from_micros(sim.now().as_micros() - 1_000_000),
+            completed: times,
+            found_by_dht,
+            failures,
+        }
+    }
+}
+
+/// When a host finished, since the start of the run.
+fn completed(sim: &Sim, host: HostId) -> Option<Duration> {
+    sim.seen(host)
+        .iter()
+        .find(|seen| matches!(seen.event, Event::Complete { .. }))
+        .map(|seen| Duration::from_micros(seen.at.as_micros() - 1_000_000))
+}
+
+/// A configuration for hosts of test networks.
+#[must_use]
+pub fn lab_config() -> Arc<Config> {
+    Arc::new(Config { lab: true, ..Config::default() })
+}
