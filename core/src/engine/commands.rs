@@ -182,6 +182,7 @@ impl Engine {
             metadata_only: add.metadata_only,
             check: add.check,
             resume,
+            peer_id: Some(self.peer_id),
         };
         let torrent = self.add_swarm(hashes, parsed.info, options, out);
         let found = swarm::Input::PeersFound(PeerSource::Manual, &add.peers);

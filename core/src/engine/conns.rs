@@ -107,6 +107,19 @@ impl Engine {
         self.give_credit(conn, out);
     }
 
+    /// Bytes left: the swarm is told whenever there is room, since it lets go of what it counts
+    /// as unsent only then.
+    pub(super) fn on_sent(&mut self, conn: ConnId, bytes: u32, out: &mut Outbox) {
+        self.wire_input(conn, wire::Input::Sent(bytes), out);
+        let Some(entry) = self.conns.at(conn.0) else { return };
+        let unsent = entry.wire.unsent() as u32;
+        if entry.stage == Stage::Joined && unsent < self.config.wire.send_window / 2
+            && let Some(torrent) = entry.torrent
+        {
+            self.swarm_input(torrent, swarm::Input::Writable { conn, unsent });
+        }
+    }
+
     /// Hands an input to a connection and queues what it says.
     pub(super) fn wire_input(&mut self, conn: ConnId, input: wire::Input, out: &mut Outbox) {
         let Some(entry) = self.conns.at_mut(conn.0) else { return };
@@ -153,10 +166,6 @@ impl Engine {
             }
             (wire::Event::BlockPart { block, offset, data }, Some(torrent)) => {
                 self.swarm_input(torrent, swarm::Input::BlockPart { conn, block, offset, data });
-            }
-            (wire::Event::Writable, Some(torrent)) => {
-                let unsent = entry.wire.unsent() as u32;
-                self.swarm_input(torrent, swarm::Input::Writable { conn, unsent });
             }
             (wire::Event::Failed(reason), _) => self.drop_conn(conn, reason, true, out),
             // A connection says these only once it has joined, and only one handshake.

@@ -145,7 +145,7 @@ impl Engine {
             Input::Incoming { ticket, from } => self.on_incoming(ticket, from, out),
             Input::Connected { conn } => self.on_connected(conn, out),
             Input::Received { conn, data } => self.on_received(conn, data, out),
-            Input::Sent { conn, bytes } => self.wire_input(conn, wire::Input::Sent(bytes), out),
+            Input::Sent { conn, bytes } => self.on_sent(conn, bytes, out),
             Input::Closed { conn, reason } => {
                 self.drop_conn(conn, crate::event::CloseReason::Io(reason), false, out);
             }
