@@ -28,14 +28,19 @@ impl Content {
             counter += 1;
         }
         bytes.truncate(length);
-        Self { bytes: bytes.into(), piece_length }
+        Self {
+            bytes: bytes.into(),
+            piece_length,
+        }
     }
 
     /// The SHA-1 of every piece, one after another (BEP 3).
     #[must_use]
     pub fn piece_hashes(&self) -> Vec<u8> {
         let pieces = self.bytes.chunks(self.piece_length as usize);
-        pieces.flat_map(|piece| <[u8; 20]>::from(Sha1::digest(piece))).collect()
+        pieces
+            .flat_map(|piece| <[u8; 20]>::from(Sha1::digest(piece)))
+            .collect()
     }
 }
 
@@ -67,7 +72,14 @@ impl Disk {
             }
         }
         let given = given.map(|content| content.bytes.clone());
-        self.torrents.insert(torrent, OnDisk { info, given, pieces: BTreeMap::new() });
+        self.torrents.insert(
+            torrent,
+            OnDisk {
+                info,
+                given,
+                pieces: BTreeMap::new(),
+            },
+        );
         JobResult::Opened(Box::new(Opened { present }))
     }
 
@@ -148,7 +160,9 @@ fn assemble(parts: &[(u32, Bytes)], size: usize) -> Option<Bytes> {
     let mut covered: Vec<(usize, usize)> = Vec::with_capacity(parts.len());
     for (begin, data) in parts {
         let begin = *begin as usize;
-        whole.get_mut(begin..begin + data.len())?.copy_from_slice(data);
+        whole
+            .get_mut(begin..begin + data.len())?
+            .copy_from_slice(data);
         covered.push((begin, begin + data.len()));
     }
     covered.sort_unstable();
@@ -169,7 +183,10 @@ mod tests {
     #[test]
     fn a_piece_with_a_hole_is_not_whole() {
         let part = |at: u32, len: usize| (at, Bytes::from(vec![at as u8 + 1; len]));
-        assert_eq!(assemble(&[part(4, 4), part(0, 4)], 8).unwrap()[..], [1, 1, 1, 1, 5, 5, 5, 5]);
+        assert_eq!(
+            assemble(&[part(4, 4), part(0, 4)], 8).unwrap()[..],
+            [1, 1, 1, 1, 5, 5, 5, 5]
+        );
         assert_eq!(assemble(&[part(5, 3), part(0, 4)], 8), None);
         assert_eq!(assemble(&[part(0, 4)], 8), None);
         assert_eq!(assemble(&[part(6, 4)], 8), None);

@@ -41,7 +41,10 @@ impl HostSpec {
     /// A host at `addr` with a default engine in lab mode and a 100 Mbit/s uplink.
     #[must_use]
     pub fn new(addr: SocketAddr) -> Self {
-        let config = Config { lab: true, ..Config::default() };
+        let config = Config {
+            lab: true,
+            ..Config::default()
+        };
         Self {
             config: Arc::new(config),
             addr,

@@ -44,7 +44,9 @@ enum Command {
 }
 
 fn seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
-    let range = text.split_once("..").and_then(|(a, b)| Some(a.parse().ok()?..b.parse().ok()?));
+    let range = text
+        .split_once("..")
+        .and_then(|(a, b)| Some(a.parse().ok()?..b.parse().ok()?));
     range
         .filter(|range| !range.is_empty())
         .ok_or_else(|| format!("{text:?}: expected A..B with A less than B, as 0..100"))
@@ -65,22 +67,38 @@ fn main() -> ExitCode {
 }
 
 fn unknown(name: &str) -> ExitCode {
-    let known: Vec<_> = scenario::all().iter().map(|scenario| scenario.name).collect();
-    eprintln!("trackerless-sim: {name}: no such scenario; expected one of {}", known.join(", "));
+    let known: Vec<_> = scenario::all()
+        .iter()
+        .map(|scenario| scenario.name)
+        .collect();
+    eprintln!(
+        "trackerless-sim: {name}: no such scenario; expected one of {}",
+        known.join(", ")
+    );
     ExitCode::from(2)
 }
 
 fn run(name: &str, seed: u64) -> ExitCode {
-    let Some(scenario) = scenario::find(name) else { return unknown(name) };
+    let Some(scenario) = scenario::find(name) else {
+        return unknown(name);
+    };
     let begun = Instant::now();
     let report = scenario.run(seed);
     let wall = begun.elapsed().as_secs_f64();
     println!("scenario        {name}, seed {seed}: {}", scenario.about);
     println!("virtual time    {:.3} s", report.elapsed.as_secs_f64());
-    println!("inputs handled  {} ({:.0} a second)", report.handled, report.handled as f64 / wall);
+    println!(
+        "inputs handled  {} ({:.0} a second)",
+        report.handled,
+        report.handled as f64 / wall
+    );
     let mut times: Vec<_> = report.completed.iter().flatten().copied().collect();
     times.sort_unstable();
-    println!("completed       {} of {}", times.len(), report.completed.len());
+    println!(
+        "completed       {} of {}",
+        times.len(),
+        report.completed.len()
+    );
     if let (Some(first), Some(last)) = (times.first(), times.last()) {
         let median = times[times.len() / 2];
         println!(
@@ -102,7 +120,9 @@ fn campaign(names: &[String], seeds: std::ops::Range<u64>) -> ExitCode {
     let mut failed = 0;
     let mut runs = 0;
     for name in names {
-        let Some(scenario) = scenario::find(name) else { return unknown(name) };
+        let Some(scenario) = scenario::find(name) else {
+            return unknown(name);
+        };
         for seed in seeds.clone() {
             runs += 1;
             for failure in scenario.run(seed).failures {

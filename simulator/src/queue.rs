@@ -41,7 +41,9 @@ pub(crate) struct Queue<T> {
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Self { heap: BinaryHeap::new() }
+        Self {
+            heap: BinaryHeap::new(),
+        }
     }
 }
 
@@ -55,6 +57,8 @@ impl<T> Queue<T> {
     }
 
     pub(crate) fn pop(&mut self) -> Option<(Order, T)> {
-        self.heap.pop().map(|Reverse(Entry(order, event))| (order, event))
+        self.heap
+            .pop()
+            .map(|Reverse(Entry(order, event))| (order, event))
     }
 }

@@ -41,16 +41,27 @@ impl std::error::Error for ReplayError {}
 pub fn replay(file: &[u8]) -> Result<Replayed, ReplayError> {
     let fail = |at| move |reason| ReplayError { at, reason };
     let header = record::decode_header(file).map_err(fail(0))?;
-    let mut engine = Engine::new(Arc::new(header.config), header.seed, header.start)
-        .map_err(|_| ReplayError { at: 0, reason: RecordError::Invalid("config") })?;
+    let mut engine =
+        Engine::new(Arc::new(header.config), header.seed, header.start).map_err(|_| {
+            ReplayError {
+                at: 0,
+                reason: RecordError::Invalid("config"),
+            }
+        })?;
     let mut at = header.length;
     let mut outbox = Outbox::new();
     let mut hash = OutputHash::new();
-    let mut seen = Replayed { inputs: 0, outputs: 0, output_hash: 0 };
+    let mut seen = Replayed {
+        inputs: 0,
+        outputs: 0,
+        output_hash: 0,
+    };
     while at < file.len() {
         let record = record::decode(&file[at..]).map_err(fail(at))?;
         at += record.length;
-        record.input.feed(|input| engine.handle(record.now, input, &mut outbox));
+        record
+            .input
+            .feed(|input| engine.handle(record.now, input, &mut outbox));
         seen.inputs += 1;
         for output in outbox.drain() {
             hash.absorb(&output);

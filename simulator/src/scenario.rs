@@ -76,7 +76,10 @@ pub fn all() -> Vec<Scenario> {
         Scenario {
             name: "lossy",
             about: "the same with one datagram in ten lost",
-            network: Network { loss_ppm: 100_000, ..Network::default() },
+            network: Network {
+                loss_ppm: 100_000,
+                ..Network::default()
+            },
             within: Duration::from_secs(300),
             ..magnet.clone()
         },
@@ -140,7 +143,12 @@ impl Scenario {
                 // Each joins through one that was there before, a little after it.
                 let known = routers[index as usize / 2];
                 let join = Command::DhtBootstrap(vec![known]);
-                sim.command(host, Duration::from_millis(u64::from(index) * 20), Tag(0), join);
+                sim.command(
+                    host,
+                    Duration::from_millis(u64::from(index) * 20),
+                    Tag(0),
+                    join,
+                );
             }
             routers.push(sim.addr(host));
         }
@@ -150,7 +158,10 @@ impl Scenario {
             sim.command(host, after, Tag(1), Command::DhtBootstrap(vec![known]));
         };
         for _ in 0..self.seeders {
-            let host = HostSpec { content: Some(published.content.clone()), ..next() };
+            let host = HostSpec {
+                content: Some(published.content.clone()),
+                ..next()
+            };
             let host = sim.add_host(host)?;
             join(sim, host, settled);
             let add = AddTorrent::new(Source::Torrent(published.torrent.clone()));
@@ -192,7 +203,11 @@ impl Scenario {
         ))
         .into();
         let magnet = format!("magnet:?xt=urn:btih:{}", trackerless_core::id::hex(&hash));
-        Published { content, torrent: torrent.into(), magnet }
+        Published {
+            content,
+            torrent: torrent.into(),
+            magnet,
+        }
     }
 
     fn report(&self, sim: &Sim, leechers: &[HostId], finished: bool) -> Report {
@@ -210,7 +225,10 @@ impl Scenario {
         for host in leechers {
             for seen in sim.seen(*host) {
                 match &seen.event {
-                    Event::PeerFound { source: PeerSource::Dht, .. } => found_by_dht += 1,
+                    Event::PeerFound {
+                        source: PeerSource::Dht,
+                        ..
+                    } => found_by_dht += 1,
                     Event::PieceFailed { piece, .. } => {
                         failures.push(format!("never(piece failed): {host:?} piece {piece}"));
                     }
@@ -240,5 +258,8 @@ fn completed(sim: &Sim, host: HostId) -> Option<Duration> {
 /// A configuration for hosts of test networks.
 #[must_use]
 pub fn lab_config() -> Arc<Config> {
-    Arc::new(Config { lab: true, ..Config::default() })
+    Arc::new(Config {
+        lab: true,
+        ..Config::default()
+    })
 }

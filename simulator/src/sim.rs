@@ -50,19 +50,49 @@ impl std::error::Error for SimError {}
 
 enum Happening {
     Timer,
-    Datagram { from: SocketAddr, payload: Vec<u8> },
-    Syn { stream: u32 },
-    SynAck { stream: u32 },
-    Refused { stream: u32 },
+    Datagram {
+        from: SocketAddr,
+        payload: Vec<u8>,
+    },
+    Syn {
+        stream: u32,
+    },
+    SynAck {
+        stream: u32,
+    },
+    Refused {
+        stream: u32,
+    },
     /// Bytes have left the uplink of this end.
-    Left { stream: u32, end: usize, bytes: u32 },
+    Left {
+        stream: u32,
+        end: usize,
+        bytes: u32,
+    },
     /// Bytes have reached this end.
-    Arrived { stream: u32, end: usize, data: Bytes },
+    Arrived {
+        stream: u32,
+        end: usize,
+        data: Bytes,
+    },
     /// The other end took this many bytes.
-    Acked { stream: u32, end: usize, bytes: usize },
-    Fin { stream: u32, end: usize },
-    Job { job: JobId, result: JobResult },
-    Command { tag: Tag, command: Box<Command> },
+    Acked {
+        stream: u32,
+        end: usize,
+        bytes: usize,
+    },
+    Fin {
+        stream: u32,
+        end: usize,
+    },
+    Job {
+        job: JobId,
+        result: JobResult,
+    },
+    Command {
+        tag: Tag,
+        command: Box<Command>,
+    },
     Boot,
 }
 
@@ -155,7 +185,10 @@ impl Sim {
 
     /// Gives a host a command at virtual time `after` from now.
     pub fn command(&mut self, host: HostId, after: Duration, tag: Tag, command: Command) {
-        let happening = Happening::Command { tag, command: Box::new(command) };
+        let happening = Happening::Command {
+            tag,
+            command: Box::new(command),
+        };
         self.schedule(self.now + after, host.0, host.0, happening);
     }
 
@@ -181,7 +214,9 @@ impl Sim {
             if at > end {
                 break;
             }
-            let Some((order, happening)) = self.queue.pop() else { break };
+            let Some((order, happening)) = self.queue.pop() else {
+                break;
+            };
             self.advance(order.at);
             self.happen(order.to, happening)?;
         }
@@ -259,7 +294,12 @@ impl Sim {
     fn schedule(&mut self, at: Instant, to: u32, from: u32, happening: Happening) {
         let source = &mut self.hosts[from as usize];
         source.sequence += 1;
-        let order = Order { at: at.max(self.now), to, from, sequence: source.sequence };
+        let order = Order {
+            at: at.max(self.now),
+            to,
+            from,
+            sequence: source.sequence,
+        };
         self.queue.push(order, happening);
     }
 
@@ -267,8 +307,19 @@ impl Sim {
         match happening {
             Happening::Boot => {
                 let local = self.hosts[host as usize].spec.addr;
-                self.feed(host, Input::WallClock { unix: 1_700_000_000 })?;
-                self.feed(host, Input::SocketUp { socket: SOCKET, local })
+                self.feed(
+                    host,
+                    Input::WallClock {
+                        unix: 1_700_000_000,
+                    },
+                )?;
+                self.feed(
+                    host,
+                    Input::SocketUp {
+                        socket: SOCKET,
+                        local,
+                    },
+                )
             }
             Happening::Timer => {
                 self.hosts[host as usize].timer = None;
@@ -280,31 +331,58 @@ impl Sim {
                     Ok(())
                 }
             }
-            Happening::Datagram { from, payload } => {
-                self.feed(host, Input::Datagram { socket: SOCKET, from, payload: &payload })
-            }
+            Happening::Datagram { from, payload } => self.feed(
+                host,
+                Input::Datagram {
+                    socket: SOCKET,
+                    from,
+                    payload: &payload,
+                },
+            ),
             Happening::Command { tag, command } => self.feed(host, Input::Command { tag, command }),
             Happening::Job { job, result } => self.feed(host, Input::JobDone { job, result }),
             Happening::Syn { stream } => {
-                let Some(ends) = self.streams.get(&stream) else { return Ok(()) };
+                let Some(ends) = self.streams.get(&stream) else {
+                    return Ok(());
+                };
                 let from = self.hosts[ends[0].host as usize].spec.addr;
-                self.feed(host, Input::Incoming { ticket: Ticket(u64::from(stream)), from })
+                self.feed(
+                    host,
+                    Input::Incoming {
+                        ticket: Ticket(u64::from(stream)),
+                        from,
+                    },
+                )
             }
             Happening::SynAck { stream } => {
-                let Some(ends) = self.streams.get(&stream) else { return Ok(()) };
+                let Some(ends) = self.streams.get(&stream) else {
+                    return Ok(());
+                };
                 match ends[0].conn.filter(|_| ends[0].open) {
                     Some(conn) => self.feed(host, Input::Connected { conn }),
                     None => Ok(()),
                 }
             }
             Happening::Refused { stream } => {
-                let Some(ends) = self.streams.remove(&stream) else { return Ok(()) };
-                let Some(conn) = ends[0].conn.filter(|_| ends[0].open) else { return Ok(()) };
+                let Some(ends) = self.streams.remove(&stream) else {
+                    return Ok(());
+                };
+                let Some(conn) = ends[0].conn.filter(|_| ends[0].open) else {
+                    return Ok(());
+                };
                 self.hosts[host as usize].conns.remove(&conn);
-                self.feed(host, Input::Closed { conn, reason: IoReason::Refused })
+                self.feed(
+                    host,
+                    Input::Closed {
+                        conn,
+                        reason: IoReason::Refused,
+                    },
+                )
             }
             Happening::Left { stream, end, bytes } => {
-                let Some(ends) = self.streams.get(&stream) else { return Ok(()) };
+                let Some(ends) = self.streams.get(&stream) else {
+                    return Ok(());
+                };
                 match ends[end].conn.filter(|_| ends[end].open) {
                     Some(conn) => self.feed(host, Input::Sent { conn, bytes }),
                     None => Ok(()),
@@ -353,7 +431,9 @@ impl Sim {
 
     fn arm(&mut self, host: u32) {
         let entry = &mut self.hosts[host as usize];
-        let Some(due) = entry.engine.next_timeout() else { return };
+        let Some(due) = entry.engine.next_timeout() else {
+            return;
+        };
         let due = due.max(self.now);
         if entry.timer.is_none_or(|armed| due < armed) {
             entry.timer = Some(due);
@@ -370,7 +450,9 @@ impl Sim {
             Output::Connect { conn, to } => self.connect(host, conn, to),
             Output::Accept { ticket, conn } => {
                 let stream = ticket.0 as u32;
-                let Some(ends) = self.streams.get_mut(&stream) else { return };
+                let Some(ends) = self.streams.get_mut(&stream) else {
+                    return;
+                };
                 ends[1].conn = Some(conn);
                 ends[1].open = true;
                 let other = ends[0].host;
@@ -383,7 +465,9 @@ impl Sim {
                 let Some(&(stream, end)) = self.hosts[host as usize].conns.get(&conn) else {
                     return;
                 };
-                let Some(ends) = self.streams.get_mut(&stream) else { return };
+                let Some(ends) = self.streams.get_mut(&stream) else {
+                    return;
+                };
                 if !head.is_empty() {
                     ends[end].to_send.push_back(Bytes::copy_from_slice(head));
                 }
@@ -396,7 +480,9 @@ impl Sim {
                 let Some((stream, end)) = self.hosts[host as usize].conns.remove(&conn) else {
                     return;
                 };
-                let Some(ends) = self.streams.get_mut(&stream) else { return };
+                let Some(ends) = self.streams.get_mut(&stream) else {
+                    return;
+                };
                 ends[end].open = false;
                 ends[end].closing = true;
                 self.pump(stream, end);
@@ -405,7 +491,9 @@ impl Sim {
                 let Some(&(stream, end)) = self.hosts[host as usize].conns.get(&conn) else {
                     return;
                 };
-                let Some(ends) = self.streams.get_mut(&stream) else { return };
+                let Some(ends) = self.streams.get_mut(&stream) else {
+                    return;
+                };
                 ends[end].credit += bytes as usize;
                 delivered.push((stream, end));
             }
@@ -429,10 +517,18 @@ impl Sim {
         let disk = &mut host.disk;
         match work {
             Work::Open { torrent, info } => disk.open(torrent, info, host.spec.content.as_ref()),
-            Work::Read { torrent, piece, begin, length } => {
-                disk.read(torrent, piece, begin, length)
-            }
-            Work::Write { torrent, piece, begin, data } => disk.write(torrent, piece, begin, data),
+            Work::Read {
+                torrent,
+                piece,
+                begin,
+                length,
+            } => disk.read(torrent, piece, begin, length),
+            Work::Write {
+                torrent,
+                piece,
+                begin,
+                data,
+            } => disk.write(torrent, piece, begin, data),
             Work::Hash { torrent, piece, .. } => disk.hash(torrent, piece),
             Work::Commit { .. } => JobResult::Committed,
             Work::Discard { torrent, piece } => disk.discard(torrent, piece),
@@ -445,7 +541,9 @@ impl Sim {
     fn transmit(&mut self, from: u32, to: SocketAddr, mut payload: Vec<u8>) {
         let number = self.datagrams;
         self.datagrams += 1;
-        let Some(&target) = self.by_addr.get(&to) else { return };
+        let Some(&target) = self.by_addr.get(&to) else {
+            return;
+        };
         let mut late = Duration::ZERO;
         for fault in &self.faults {
             match *fault {
@@ -459,9 +557,14 @@ impl Sim {
                 _ => {}
             }
         }
-        let Some(delay) = self.network.datagram(self.seed, from, target, number) else { return };
+        let Some(delay) = self.network.datagram(self.seed, from, target, number) else {
+            return;
+        };
         let source = self.hosts[from as usize].spec.addr;
-        let happening = Happening::Datagram { from: source, payload };
+        let happening = Happening::Datagram {
+            from: source,
+            payload,
+        };
         self.schedule(self.now + delay + late, target, from, happening);
     }
 
@@ -469,8 +572,16 @@ impl Sim {
         let stream = self.streams_made;
         self.streams_made += 1;
         let target = self.by_addr.get(&to).copied();
-        let near = End { host, conn: Some(conn), open: true, ..End::default() };
-        let far = End { host: target.unwrap_or(host), ..End::default() };
+        let near = End {
+            host,
+            conn: Some(conn),
+            open: true,
+            ..End::default()
+        };
+        let far = End {
+            host: target.unwrap_or(host),
+            ..End::default()
+        };
         self.streams.insert(stream, [near, far]);
         self.hosts[host as usize].conns.insert(conn, (stream, 0));
         match target {
@@ -484,7 +595,9 @@ impl Sim {
     }
 
     fn refuse(&mut self, stream: u32) {
-        let Some(ends) = self.streams.get(&stream) else { return };
+        let Some(ends) = self.streams.get(&stream) else {
+            return;
+        };
         let (near, far) = (ends[0].host, ends[1].host);
         let delay = self.network.pair_delay(self.seed, near, far);
         self.schedule(self.now + delay, near, far, Happening::Refused { stream });
@@ -493,7 +606,9 @@ impl Sim {
     /// Sends what the window allows.
     fn pump(&mut self, stream: u32, end: usize) {
         loop {
-            let Some(ends) = self.streams.get_mut(&stream) else { return };
+            let Some(ends) = self.streams.get_mut(&stream) else {
+                return;
+            };
             let (host, other) = (ends[end].host, ends[1 - end].host);
             let near = &mut ends[end];
             if near.under_way >= STREAM_WINDOW {
@@ -504,7 +619,10 @@ impl Sim {
                     near.fin_sent = true;
                     let free = self.hosts[host as usize].uplink_free.max(self.now);
                     let delay = self.network.pair_delay(self.seed, host, other);
-                    let fin = Happening::Fin { stream, end: 1 - end };
+                    let fin = Happening::Fin {
+                        stream,
+                        end: 1 - end,
+                    };
                     self.schedule(free + delay, other, host, fin);
                 }
                 return;
@@ -521,7 +639,11 @@ impl Sim {
             let bytes = data.len() as u32;
             self.schedule(left, host, host, Happening::Left { stream, end, bytes });
             let arrival = left + self.network.pair_delay(self.seed, host, other);
-            let arrived = Happening::Arrived { stream, end: 1 - end, data };
+            let arrived = Happening::Arrived {
+                stream,
+                end: 1 - end,
+                data,
+            };
             self.schedule(arrival, other, host, arrived);
         }
     }
@@ -529,7 +651,9 @@ impl Sim {
     /// Hands the engine what has arrived, as far as its credit goes.
     fn deliver(&mut self, stream: u32, end: usize) -> Result<(), SimError> {
         loop {
-            let Some(ends) = self.streams.get_mut(&stream) else { return Ok(()) };
+            let Some(ends) = self.streams.get_mut(&stream) else {
+                return Ok(());
+            };
             let (host, other) = (ends[end].host, ends[1 - end].host);
             let near = &mut ends[end];
             let Some(conn) = near.conn.filter(|_| near.open) else {
@@ -548,7 +672,13 @@ impl Sim {
                 }
                 self.streams.remove(&stream);
                 self.hosts[host as usize].conns.remove(&conn);
-                return self.feed(host, Input::Closed { conn, reason: IoReason::Eof });
+                return self.feed(
+                    host,
+                    Input::Closed {
+                        conn,
+                        reason: IoReason::Eof,
+                    },
+                );
             };
             let bytes = data.len().min(near.credit);
             if bytes == 0 {
@@ -569,7 +699,11 @@ impl Sim {
     fn ack(&mut self, stream: u32, end: usize, host: u32, other: u32, bytes: usize) {
         if bytes > 0 {
             let delay = self.network.pair_delay(self.seed, host, other);
-            let acked = Happening::Acked { stream, end: 1 - end, bytes };
+            let acked = Happening::Acked {
+                stream,
+                end: 1 - end,
+                bytes,
+            };
             self.schedule(self.now + delay, other, host, acked);
         }
     }

@@ -7,7 +7,11 @@ use trackerless_sim::scenario::{self, Scenario};
 use trackerless_sim::{Fault, Root, Sim, replay};
 
 fn small() -> Scenario {
-    Scenario { dht_nodes: 12, leechers: 3, ..scenario::find("demo").unwrap() }
+    Scenario {
+        dht_nodes: 12,
+        leechers: 3,
+        ..scenario::find("demo").unwrap()
+    }
 }
 
 fn root_with(seed: u64, fault: Option<Fault>) -> Root {
@@ -39,7 +43,10 @@ fn one_bit_one_packet_or_one_microsecond_changes_the_root() {
 
 #[test]
 fn a_fault_that_never_comes_changes_nothing() {
-    assert_eq!(root_with(1, None), root_with(1, Some(Fault::Drop(u64::MAX))));
+    assert_eq!(
+        root_with(1, None),
+        root_with(1, Some(Fault::Drop(u64::MAX)))
+    );
 }
 
 #[test]
@@ -49,9 +56,17 @@ fn separate_processes_agree() {
             .args(["run", "demo", "--seed", "3"])
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().find_map(|line| line.strip_prefix("trace root")).unwrap().trim().to_owned()
+        text.lines()
+            .find_map(|line| line.strip_prefix("trace root"))
+            .unwrap()
+            .trim()
+            .to_owned()
     };
     let here = scenario::find("demo").unwrap().run(3).root.to_string();
     assert_eq!(root(), here);
@@ -76,7 +91,11 @@ fn recorded_engines_replay_to_the_same_outputs() {
         let middle = wrong.len() / 2;
         wrong[middle] ^= 1;
         let other = replay::replay(&wrong).map(|seen| seen.output_hash);
-        assert_ne!(other, Ok(sim.output_hash(host)), "byte {middle} does not count");
+        assert_ne!(
+            other,
+            Ok(sim.output_hash(host)),
+            "byte {middle} does not count"
+        );
     }
 }
 
@@ -86,7 +105,11 @@ fn twenty_engines_behind_a_hundred_node_dht_with_a_magnet_link_only() {
     assert_eq!(report.failures, Vec::<String>::new());
     assert_eq!(report.completed.len(), 19);
     assert!(report.found_by_dht > 0);
-    assert!(report.elapsed < Duration::from_secs(60), "{:?}", report.elapsed);
+    assert!(
+        report.elapsed < Duration::from_secs(60),
+        "{:?}",
+        report.elapsed
+    );
 }
 
 #[test]

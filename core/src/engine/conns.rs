@@ -37,12 +37,23 @@ enum Stage {
 impl Engine {
     /// Opens a connection that a swarm asked for.
     pub(super) fn connect(&mut self, torrent: TorrentId, addr: SocketAddr, out: &mut Outbox) {
-        let Some(hash) = self.torrents.at(torrent.0).map(|torrent| torrent.hashes.short()) else {
+        let Some(hash) = self
+            .torrents
+            .at(torrent.0)
+            .map(|torrent| torrent.hashes.short())
+        else {
             return;
         };
         if !self.config.tcp || self.conns.len() >= self.config.limits.max_connections as usize {
             let reason = CloseReason::Limit("limits.max_connections");
-            self.swarm_input(torrent, swarm::Input::Gone { conn: None, addr, reason });
+            self.swarm_input(
+                torrent,
+                swarm::Input::Gone {
+                    conn: None,
+                    addr,
+                    reason,
+                },
+            );
             return;
         }
         let (config, now, peer_id) = (&self.config, self.now, self.peer_id);
@@ -56,7 +67,10 @@ impl Engine {
             credit: 0,
             armed: None,
         });
-        out.push(Output::Connect { conn: ConnId(key), to: addr });
+        out.push(Output::Connect {
+            conn: ConnId(key),
+            to: addr,
+        });
         self.rearm_conn(ConnId(key));
     }
 
@@ -89,7 +103,9 @@ impl Engine {
     }
 
     pub(super) fn on_connected(&mut self, conn: ConnId, out: &mut Outbox) {
-        let Some(entry) = self.conns.at_mut(conn.0) else { return };
+        let Some(entry) = self.conns.at_mut(conn.0) else {
+            return;
+        };
         if !matches!(entry.stage, Stage::Connecting(_)) {
             return;
         }
@@ -99,7 +115,9 @@ impl Engine {
     }
 
     pub(super) fn on_received(&mut self, conn: ConnId, data: BytesMut, out: &mut Outbox) {
-        let Some(entry) = self.conns.at_mut(conn.0) else { return };
+        let Some(entry) = self.conns.at_mut(conn.0) else {
+            return;
+        };
         entry.credit = entry.credit.saturating_sub(data.len() as u32);
         self.grants.on_received(data.len() as u64);
         self.wire_input(conn, wire::Input::Received(data), out);
@@ -111,9 +129,12 @@ impl Engine {
     /// as unsent only then.
     pub(super) fn on_sent(&mut self, conn: ConnId, bytes: u32, out: &mut Outbox) {
         self.wire_input(conn, wire::Input::Sent(bytes), out);
-        let Some(entry) = self.conns.at(conn.0) else { return };
+        let Some(entry) = self.conns.at(conn.0) else {
+            return;
+        };
         let unsent = entry.wire.unsent() as u32;
-        if entry.stage == Stage::Joined && unsent < self.config.wire.send_window / 2
+        if entry.stage == Stage::Joined
+            && unsent < self.config.wire.send_window / 2
             && let Some(torrent) = entry.torrent
         {
             self.swarm_input(torrent, swarm::Input::Writable { conn, unsent });
@@ -122,17 +143,40 @@ impl Engine {
 
     /// Hands an input to a connection and queues what it says.
     pub(super) fn wire_input(&mut self, conn: ConnId, input: wire::Input, out: &mut Outbox) {
-        let Some(entry) = self.conns.at_mut(conn.0) else { return };
-        entry.wire.handle(self.now, input, out, &mut self.wire_events);
-        self.todo.extend(self.wire_events.drain(..).map(|event| Todo::Wire(conn, event)));
+        let Some(entry) = self.conns.at_mut(conn.0) else {
+            return;
+        };
+        entry
+            .wire
+            .handle(self.now, input, out, &mut self.wire_events);
+        self.todo.extend(
+            self.wire_events
+                .drain(..)
+                .map(|event| Todo::Wire(conn, event)),
+        );
         self.rearm_conn(conn);
     }
 
     pub(super) fn on_wire_event(&mut self, conn: ConnId, event: wire::Event, out: &mut Outbox) {
-        let Some(entry) = self.conns.at_mut(conn.0) else { return };
-        let joined = if entry.stage == Stage::Joined { entry.torrent } else { None };
+        let Some(entry) = self.conns.at_mut(conn.0) else {
+            return;
+        };
+        let joined = if entry.stage == Stage::Joined {
+            entry.torrent
+        } else {
+            None
+        };
         match (event, joined) {
-            (wire::Event::Handshake { info_hash, peer_id, fast, extended, dht }, None) => {
+            (
+                wire::Event::Handshake {
+                    info_hash,
+                    peer_id,
+                    fast,
+                    extended,
+                    dht,
+                },
+                None,
+            ) => {
                 if peer_id == self.peer_id {
                     self.drop_conn(conn, CloseReason::SelfConnection, true, out);
                     return;
@@ -141,7 +185,9 @@ impl Engine {
                     self.drop_conn(conn, CloseReason::BadHandshake, true, out);
                     return;
                 };
-                let Some(entry) = self.conns.at_mut(conn.0) else { return };
+                let Some(entry) = self.conns.at_mut(conn.0) else {
+                    return;
+                };
                 let (addr, incoming) = (entry.addr, entry.incoming);
                 entry.torrent = Some(torrent);
                 entry.stage = Stage::Joined;
@@ -164,8 +210,23 @@ impl Engine {
             (wire::Event::Message(message), Some(torrent)) => {
                 self.swarm_input(torrent, swarm::Input::Message(conn, message));
             }
-            (wire::Event::BlockPart { block, offset, data }, Some(torrent)) => {
-                self.swarm_input(torrent, swarm::Input::BlockPart { conn, block, offset, data });
+            (
+                wire::Event::BlockPart {
+                    block,
+                    offset,
+                    data,
+                },
+                Some(torrent),
+            ) => {
+                self.swarm_input(
+                    torrent,
+                    swarm::Input::BlockPart {
+                        conn,
+                        block,
+                        offset,
+                        data,
+                    },
+                );
             }
             (wire::Event::Failed(reason), _) => self.drop_conn(conn, reason, true, out),
             // A connection says these only once it has joined, and only one handshake.
@@ -191,13 +252,19 @@ impl Engine {
         close: bool,
         out: &mut Outbox,
     ) {
-        let Some(entry) = self.remove_conn(conn) else { return };
+        let Some(entry) = self.remove_conn(conn) else {
+            return;
+        };
         if close {
             out.push(Output::Close { conn });
         }
         if let Some(torrent) = entry.torrent {
             let joined = (entry.stage == Stage::Joined).then_some(conn);
-            let gone = swarm::Input::Gone { conn: joined, addr: entry.addr, reason };
+            let gone = swarm::Input::Gone {
+                conn: joined,
+                addr: entry.addr,
+                reason,
+            };
             self.swarm_input(torrent, gone);
         }
     }
@@ -234,7 +301,9 @@ impl Engine {
     /// Lets the host read on, unless a budget says that it must wait.
     pub(super) fn give_credit(&mut self, conn: ConnId, out: &mut Outbox) {
         let window = self.config.wire.receive_window;
-        let Some(entry) = self.conns.at_mut(conn.0) else { return };
+        let Some(entry) = self.conns.at_mut(conn.0) else {
+            return;
+        };
         // What the connection has read and not yet worked off counts as unread.
         let behind = entry.wire.next_timeout().is_some_and(|at| at <= self.now);
         if entry.credit > window / 2 || behind || matches!(entry.stage, Stage::Connecting(_)) {
@@ -250,7 +319,9 @@ impl Engine {
     }
 
     pub(super) fn wake_conn(&mut self, conn: ConnId, at: Instant, out: &mut Outbox) {
-        let Some(entry) = self.conns.at_mut(conn.0) else { return };
+        let Some(entry) = self.conns.at_mut(conn.0) else {
+            return;
+        };
         if entry.armed == Some(at) {
             entry.armed = None;
         }
@@ -269,11 +340,18 @@ impl Engine {
     }
 
     fn rearm_conn(&mut self, conn: ConnId) {
-        let Some(entry) = self.conns.at_mut(conn.0) else { return };
+        let Some(entry) = self.conns.at_mut(conn.0) else {
+            return;
+        };
         let want = match entry.stage {
             Stage::Connecting(deadline) => Some(deadline),
             Stage::Handshaking | Stage::Joined => entry.wire.next_timeout(),
         };
-        Self::arm(&mut self.deadlines, &mut entry.armed, want, Wake::Conn(conn));
+        Self::arm(
+            &mut self.deadlines,
+            &mut entry.armed,
+            want,
+            Wake::Conn(conn),
+        );
     }
 }

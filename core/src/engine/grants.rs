@@ -152,8 +152,17 @@ impl Engine {
         if grants.needy.is_empty() && !rate_waits && !left_over && !upload_waits {
             return;
         }
-        let at = if left_over { self.now } else { self.now.max(grants.refilled) + REFILL };
-        Self::arm(&mut self.deadlines, &mut grants.armed, Some(at), Wake::Grants);
+        let at = if left_over {
+            self.now
+        } else {
+            self.now.max(grants.refilled) + REFILL
+        };
+        Self::arm(
+            &mut self.deadlines,
+            &mut grants.armed,
+            Some(at),
+            Wake::Grants,
+        );
     }
 
     pub(super) fn wake_grants(&mut self, _out: &mut Outbox) {
@@ -182,14 +191,18 @@ impl Engine {
     fn refill_connects(&mut self, limits: &Limits, micros: u64) {
         let rate = u64::from(limits.connects_per_second);
         let tokens = &mut self.grants.connect_tokens_millionths;
-        *tokens = tokens.saturating_add(rate.saturating_mul(micros)).min(rate * 1_000_000);
+        *tokens = tokens
+            .saturating_add(rate.saturating_mul(micros))
+            .min(rate * 1_000_000);
         // A torrent alone gets the whole refill; many get one attempt each, in turn.
         let share = (*tokens / 1_000_000 / (self.grants.needy.len() as u64).max(1)).max(1);
         for _ in 0..GRANTED_PER_REFILL {
             if self.grants.connect_tokens_millionths < share * 1_000_000 {
                 break;
             }
-            let Some(torrent) = next_in_turn(&self.grants.needy, self.grants.turn) else { break };
+            let Some(torrent) = next_in_turn(&self.grants.needy, self.grants.turn) else {
+                break;
+            };
             self.grants.turn = Some(torrent);
             self.grants.needy.remove(&torrent);
             self.grants.connect_tokens_millionths -= share * 1_000_000;
@@ -214,10 +227,14 @@ impl Engine {
         let share = limits.upload_rate / (active.len() as u64).max(1);
         let new = (u128::from(share) * u128::from(micros) / 1_000_000) as u64;
         for (torrent, uploaded) in active {
-            let Some(dealt) = self.grants.dealt.get_mut(&torrent) else { continue };
+            let Some(dealt) = self.grants.dealt.get_mut(&torrent) else {
+                continue;
+            };
             let total = &mut dealt.grant.upload_total;
             // What was not used may be made up for during one second, no longer.
-            *total = total.saturating_add(new).min(uploaded.saturating_add(share.max(16_384)));
+            *total = total
+                .saturating_add(new)
+                .min(uploaded.saturating_add(share.max(16_384)));
             self.grant(torrent);
         }
     }
@@ -226,7 +243,9 @@ impl Engine {
     pub(super) fn grant(&mut self, torrent: TorrentId) {
         let limits = &self.config.limits;
         let torrents = (self.torrents.len() as u64).max(1);
-        let Some(dealt) = self.grants.dealt.get_mut(&torrent) else { return };
+        let Some(dealt) = self.grants.dealt.get_mut(&torrent) else {
+            return;
+        };
         let grant = &mut dealt.grant;
         grant.connections =
             (u64::from(limits.max_connections) / torrents).clamp(2, u64::from(u16::MAX)) as u32;

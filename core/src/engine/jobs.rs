@@ -13,7 +13,11 @@ use crate::swarm::{self, JobToken};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
     /// A swarm; `bytes` of block data are being written.
-    Swarm { torrent: TorrentId, token: JobToken, bytes: u64 },
+    Swarm {
+        torrent: TorrentId,
+        token: JobToken,
+        bytes: u64,
+    },
     /// A name that is to be resolved.
     Resolve { purpose: Purpose, port: u16 },
     /// The DHT's table is being saved.
@@ -41,17 +45,28 @@ impl Engine {
     }
 
     pub(super) fn on_job_done(&mut self, job: JobId, result: JobResult, out: &mut Outbox) {
-        let Some(owner) = self.jobs.remove(job.0) else { return };
+        let Some(owner) = self.jobs.remove(job.0) else {
+            return;
+        };
         match owner {
-            Owner::Swarm { torrent, token, bytes } => {
+            Owner::Swarm {
+                torrent,
+                token,
+                bytes,
+            } => {
                 self.grants.write_ended(bytes);
                 self.swarm_input(torrent, swarm::Input::JobDone(token, result));
             }
             Owner::Resolve { purpose, port } => {
-                let JobResult::Resolved(addrs) = result else { return };
+                let JobResult::Resolved(addrs) = result else {
+                    return;
+                };
                 // A name with a great many addresses gets no more of our attention than others.
-                let addrs: Vec<SocketAddr> =
-                    addrs.into_iter().take(16).map(|ip| SocketAddr::new(ip, port)).collect();
+                let addrs: Vec<SocketAddr> = addrs
+                    .into_iter()
+                    .take(16)
+                    .map(|ip| SocketAddr::new(ip, port))
+                    .collect();
                 match purpose {
                     Purpose::Bootstrap => self.dht_input(dht::Input::Bootstrap(&addrs), out),
                     Purpose::Node => {

@@ -93,7 +93,10 @@ impl Engine {
         let mut secrets = Secrets::new(&seed, Label::Engine);
         let mut peer_id = PeerId(secrets.bytes());
         peer_id.0[..8].copy_from_slice(&config.peer_id_prefix);
-        let dht = config.dht.enabled.then(|| Dht::new(Arc::clone(&config), &seed, now));
+        let dht = config
+            .dht
+            .enabled
+            .then(|| Dht::new(Arc::clone(&config), &seed, now));
         Ok(Self {
             now,
             choice: Choice::new(&seed, Label::Engine),
@@ -133,12 +136,23 @@ impl Engine {
             Input::SocketUp { socket, local } => self.on_socket_up(socket, local, out),
             Input::SocketDown { socket, .. } => self.on_socket_down(socket, out),
             Input::WallClock { unix } => self.unix = Some(unix),
-            Input::Datagram { socket, from, payload } => {
+            Input::Datagram {
+                socket,
+                from,
+                payload,
+            } => {
                 // A bencoded dictionary is the DHT's; nothing else is spoken over datagrams.
                 if payload.first() == Some(&b'd')
                     && payload.len() <= usize::from(self.config.dht.max_datagram)
                 {
-                    self.dht_input(dht::Input::Datagram { socket, from, payload }, out);
+                    self.dht_input(
+                        dht::Input::Datagram {
+                            socket,
+                            from,
+                            payload,
+                        },
+                        out,
+                    );
                 }
             }
             Input::SendFailed { to, .. } => self.dht_input(dht::Input::SendFailed(to), out),
@@ -164,7 +178,9 @@ impl Engine {
 
     fn on_tick(&mut self, out: &mut Outbox) {
         for _ in 0..WAKES_PER_TICK {
-            let Some((at, wake)) = self.deadlines.expire(self.now) else { break };
+            let Some((at, wake)) = self.deadlines.expire(self.now) else {
+                break;
+            };
             match wake {
                 Wake::Dht => self.wake_dht(at, out),
                 Wake::Nodes => self.wake_nodes(out),
@@ -210,7 +226,11 @@ impl Engine {
         self.sockets.push((socket, local));
         self.dht_input(dht::Input::SocketUp(socket, local), out);
         let port = local.port();
-        let ids: Vec<TorrentId> = self.torrents.iter().map(|(key, _)| TorrentId(key)).collect();
+        let ids: Vec<TorrentId> = self
+            .torrents
+            .iter()
+            .map(|(key, _)| TorrentId(key))
+            .collect();
         for torrent in ids {
             self.swarm_input(torrent, swarm::Input::Listening { port });
         }

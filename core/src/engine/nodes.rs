@@ -75,7 +75,12 @@ impl Engine {
     pub(super) fn await_bootstrap(&mut self, tag: Tag) {
         let by = self.now + BOOTSTRAP_PATIENCE;
         self.nodes.bootstraps.push((tag, by));
-        Self::arm(&mut self.deadlines, &mut self.nodes.armed, Some(by), Wake::Nodes);
+        Self::arm(
+            &mut self.deadlines,
+            &mut self.nodes.armed,
+            Some(by),
+            Wake::Nodes,
+        );
     }
 
     pub(super) fn wake_nodes(&mut self, out: &mut Outbox) {
@@ -92,7 +97,12 @@ impl Engine {
             self.answer(tag, Err(CommandError::NoAnswer), out);
         }
         let next = self.nodes.bootstraps.iter().map(|(_, by)| *by).min();
-        Self::arm(&mut self.deadlines, &mut self.nodes.armed, next, Wake::Nodes);
+        Self::arm(
+            &mut self.deadlines,
+            &mut self.nodes.armed,
+            next,
+            Wake::Nodes,
+        );
     }
 
     pub(super) fn on_dht_event(&mut self, event: dht::Event, out: &mut Outbox) {
@@ -114,7 +124,11 @@ impl Engine {
                 Some(Asker::Command(tag)) => {
                     self.emit(Event::LookupDone { tag, summary }, out);
                     let answered = summary.replies > 0;
-                    let result = if answered { Ok(Done::Ok) } else { Err(CommandError::NoAnswer) };
+                    let result = if answered {
+                        Ok(Done::Ok)
+                    } else {
+                        Err(CommandError::NoAnswer)
+                    };
                     self.answer(tag, result, out);
                 }
                 None => {}
@@ -132,8 +146,19 @@ impl Engine {
                 None => {}
             },
             dht::Event::BadState(what) => self.table_refused(what, out),
-            dht::Event::Status { nodes_v4, nodes_v6, bootstrapped } => {
-                self.emit(Event::DhtStatus { nodes_v4, nodes_v6, bootstrapped }, out);
+            dht::Event::Status {
+                nodes_v4,
+                nodes_v6,
+                bootstrapped,
+            } => {
+                self.emit(
+                    Event::DhtStatus {
+                        nodes_v4,
+                        nodes_v6,
+                        bootstrapped,
+                    },
+                    out,
+                );
                 if bootstrapped {
                     for (tag, _) in core::mem::take(&mut self.nodes.bootstraps) {
                         self.answer(tag, Ok(Done::Ok), out);

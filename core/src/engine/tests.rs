@@ -24,8 +24,10 @@ fn addr(last: u8, port: u16) -> SocketAddr {
 
 fn torrent_file() -> Bytes {
     let content = [7u8; 40_000];
-    let hashes: Vec<u8> =
-        content.chunks(16_384).flat_map(|piece| <[u8; 20]>::from(Sha1::digest(piece))).collect();
+    let hashes: Vec<u8> = content
+        .chunks(16_384)
+        .flat_map(|piece| <[u8; 20]>::from(Sha1::digest(piece)))
+        .collect();
     let mut file = b"d4:infod6:lengthi40000e4:name1:x12:piece lengthi16384e6:pieces60:".to_vec();
     file.extend_from_slice(&hashes);
     file.extend_from_slice(b"ee");
@@ -40,11 +42,18 @@ fn engine_with(change: impl FnOnce(&mut Config)) -> (Engine, Outbox, Instant) {
     let mut config = Config::default();
     change(&mut config);
     let now = Instant::from_micros(1_000_000);
-    (Engine::new(Arc::new(config), [3; 32], now).unwrap(), Outbox::new(), now)
+    (
+        Engine::new(Arc::new(config), [3; 32], now).unwrap(),
+        Outbox::new(),
+        now,
+    )
 }
 
 fn command(tag: u64, command: Command) -> Input<'static> {
-    Input::Command { tag: Tag(tag), command: Box::new(command) }
+    Input::Command {
+        tag: Tag(tag),
+        command: Box::new(command),
+    }
 }
 
 fn outputs(out: &mut Outbox) -> Vec<String> {
@@ -53,16 +62,23 @@ fn outputs(out: &mut Outbox) -> Vec<String> {
 
 #[test]
 fn nobody_is_accepted_without_a_torrent_and_not_more_than_the_limit_with_one() {
-    let (mut engine, mut out, now) =
-        engine_with(|config| config.limits.max_pending_incoming = 2);
+    let (mut engine, mut out, now) = engine_with(|config| config.limits.max_pending_incoming = 2);
     let mut incoming = |engine: &mut Engine, number| {
-        let input = Input::Incoming { ticket: Ticket(number), from: addr(2, 1000) };
+        let input = Input::Incoming {
+            ticket: Ticket(number),
+            from: addr(2, 1000),
+        };
         engine.handle(now, input, &mut out);
-        out.drain().any(|output| matches!(output, Output::Accept { .. }))
+        out.drain()
+            .any(|output| matches!(output, Output::Accept { .. }))
     };
     assert!(!incoming(&mut engine, 0));
     let add = AddTorrent::new(Source::Torrent(torrent_file()));
-    engine.handle(now, command(1, Command::AddTorrent(add)), &mut Outbox::new());
+    engine.handle(
+        now,
+        command(1, Command::AddTorrent(add)),
+        &mut Outbox::new(),
+    );
     assert!(incoming(&mut engine, 1));
     assert!(incoming(&mut engine, 2));
     assert!(!incoming(&mut engine, 3));
@@ -75,26 +91,66 @@ fn a_wrong_source_is_refused_with_its_reason_and_a_second_copy_with_the_first_on
     for text in ["magnet:?xt=urn:btih:abababab", "nonsense", ""] {
         let add = AddTorrent::new(Source::Magnet(String::from(text)));
         engine.handle(now, command(1, Command::AddTorrent(add)), &mut out);
-        assert!(outputs(&mut out).iter().any(|line| line.contains("BadSource")), "{text}");
+        assert!(
+            outputs(&mut out)
+                .iter()
+                .any(|line| line.contains("BadSource")),
+            "{text}"
+        );
     }
     let add = AddTorrent::new(Source::Torrent(torrent_file()));
     engine.handle(now, command(2, Command::AddTorrent(add.clone())), &mut out);
-    assert!(outputs(&mut out).iter().any(|line| line.contains("Ok(Torrent(")));
+    assert!(
+        outputs(&mut out)
+            .iter()
+            .any(|line| line.contains("Ok(Torrent("))
+    );
     engine.handle(now, command(3, Command::AddTorrent(add)), &mut out);
-    assert!(outputs(&mut out).iter().any(|line| line.contains("Duplicate")));
+    assert!(
+        outputs(&mut out)
+            .iter()
+            .any(|line| line.contains("Duplicate"))
+    );
     assert_eq!(engine.torrents().count(), 1);
 }
 
 #[test]
 fn stale_and_foreign_ids_change_nothing() {
     let (mut engine, mut out, now) = engine();
-    let conn = ConnId(Key { index: 3, generation: 9 });
-    let job = JobId(Key { index: 0, generation: 4 });
+    let conn = ConnId(Key {
+        index: 3,
+        generation: 9,
+    });
+    let job = JobId(Key {
+        index: 0,
+        generation: 4,
+    });
     engine.handle(now, Input::Connected { conn }, &mut out);
-    engine.handle(now, Input::Received { conn, data: BytesMut::from(&b"x"[..]) }, &mut out);
+    engine.handle(
+        now,
+        Input::Received {
+            conn,
+            data: BytesMut::from(&b"x"[..]),
+        },
+        &mut out,
+    );
     engine.handle(now, Input::Sent { conn, bytes: 7 }, &mut out);
-    engine.handle(now, Input::Closed { conn, reason: IoReason::Reset }, &mut out);
-    engine.handle(now, Input::JobDone { job, result: JobResult::Written }, &mut out);
+    engine.handle(
+        now,
+        Input::Closed {
+            conn,
+            reason: IoReason::Reset,
+        },
+        &mut out,
+    );
+    engine.handle(
+        now,
+        Input::JobDone {
+            job,
+            result: JobResult::Written,
+        },
+        &mut out,
+    );
     assert!(out.is_empty());
 }
 
@@ -110,14 +166,20 @@ fn shutdown_is_answered_once_storage_is_closed_and_state_saved() {
         for output in out.drain() {
             match output {
                 Output::Job { job, work } => results.push((job, answer(&work))),
-                Output::Event(Event::CommandDone { tag: Tag(2), result }) => {
+                Output::Event(Event::CommandDone {
+                    tag: Tag(2),
+                    result,
+                }) => {
                     assert!(result.is_ok());
                     answered = true;
                 }
                 _ => {}
             }
         }
-        assert!(!(answered && !results.is_empty()), "answered before the last job");
+        assert!(
+            !(answered && !results.is_empty()),
+            "answered before the last job"
+        );
         for (job, result) in results {
             engine.handle(now, Input::JobDone { job, result }, &mut out);
         }
@@ -136,7 +198,11 @@ fn answer(work: &crate::io::Work<'_>) -> JobResult {
         Work::Read { length, .. } => JobResult::Read(Bytes::from(alloc::vec![7; *length as usize])),
         Work::Write { .. } => JobResult::Written,
         Work::Hash { piece, .. } => {
-            let size = if *piece == 2 { 40_000 - 2 * 16_384 } else { 16_384 };
+            let size = if *piece == 2 {
+                40_000 - 2 * 16_384
+            } else {
+                16_384
+            };
             JobResult::Hashed(Digest::Sha1(Sha1::digest(alloc::vec![7; size]).into()))
         }
         Work::Commit { .. } => JobResult::Committed,
@@ -195,7 +261,14 @@ fn live(steps: Vec<Step>) -> bool {
     let mut conns: Vec<ConnId> = Vec::new();
     let mut jobs: Vec<(JobId, JobResult)> = Vec::new();
     let mut tickets = 0;
-    engine.handle(now, Input::SocketUp { socket: SOCKET, local: addr(1, 6881) }, &mut out);
+    engine.handle(
+        now,
+        Input::SocketUp {
+            socket: SOCKET,
+            local: addr(1, 6881),
+        },
+        &mut out,
+    );
     for step in steps {
         let pick = |n: u8| conns.get(usize::from(n) % conns.len().max(1)).copied();
         let input = match step {
@@ -205,16 +278,25 @@ fn live(steps: Vec<Step>) -> bool {
             }
             Step::Datagram(n, ref payload) => {
                 let from = addr(n, 6881);
-                Some(Input::Datagram { socket: SOCKET, from, payload })
+                Some(Input::Datagram {
+                    socket: SOCKET,
+                    from,
+                    payload,
+                })
             }
             Step::Incoming => {
                 tickets += 1;
                 let from = addr(9, tickets as u16);
-                Some(Input::Incoming { ticket: Ticket(tickets), from })
+                Some(Input::Incoming {
+                    ticket: Ticket(tickets),
+                    from,
+                })
             }
             Step::Connected(n) => pick(n).map(|conn| Input::Connected { conn }),
-            Step::Received(n, data) => pick(n)
-                .map(|conn| Input::Received { conn, data: BytesMut::from(&data[..]) }),
+            Step::Received(n, data) => pick(n).map(|conn| Input::Received {
+                conn,
+                data: BytesMut::from(&data[..]),
+            }),
             Step::Handshake(n) => pick(n).map(|conn| {
                 let mut data = BytesMut::from(&b"\x13BitTorrent protocol"[..]);
                 data.extend_from_slice(&[0, 0, 0, 0, 0, 0x10, 0, 0x05]);
@@ -224,15 +306,23 @@ fn live(steps: Vec<Step>) -> bool {
                 data.extend_from_slice(b"\0\0\0\x01\x0e\0\0\0\x01\x01\0\0\0\x01\x02");
                 Input::Received { conn, data }
             }),
-            Step::Sent(n, bytes) => {
-                pick(n).map(|conn| Input::Sent { conn, bytes: u32::from(bytes) })
-            }
-            Step::Closed(n) => pick(n).map(|conn| Input::Closed { conn, reason: IoReason::Eof }),
+            Step::Sent(n, bytes) => pick(n).map(|conn| Input::Sent {
+                conn,
+                bytes: u32::from(bytes),
+            }),
+            Step::Closed(n) => pick(n).map(|conn| Input::Closed {
+                conn,
+                reason: IoReason::Eof,
+            }),
             Step::Job(n, fails) => {
                 let at = usize::from(n) % jobs.len().max(1);
                 (at < jobs.len()).then(|| {
                     let (job, result) = jobs.swap_remove(at);
-                    let result = if fails { JobResult::Failed(JobError::Io) } else { result };
+                    let result = if fails {
+                        JobResult::Failed(JobError::Io)
+                    } else {
+                        result
+                    };
                     Input::JobDone { job, result }
                 })
             }
@@ -274,5 +364,7 @@ fn live(steps: Vec<Step>) -> bool {
 
 #[test]
 fn no_life_panics_or_spins() {
-    QuickCheck::new().tests(300).quickcheck(live as fn(Vec<Step>) -> bool);
+    QuickCheck::new()
+        .tests(300)
+        .quickcheck(live as fn(Vec<Step>) -> bool);
 }

@@ -74,7 +74,8 @@ impl Engine {
         self.by_hash.insert(hashes.short(), torrent);
         if let Some(v2) = hashes.v2() {
             // Peers of a hybrid may come with either name (BEP 52).
-            self.by_hash.insert(crate::id::InfoHash::V2(v2).short(), torrent);
+            self.by_hash
+                .insert(crate::id::InfoHash::V2(v2).short(), torrent);
         }
         self.queue_swarm_events(torrent);
         self.grants.torrent_added(torrent);
@@ -92,21 +93,33 @@ impl Engine {
 
     /// Hands an input to a swarm and queues what it says.
     pub(super) fn swarm_input(&mut self, torrent: TorrentId, input: swarm::Input<'_>) {
-        let Some(entry) = self.torrents.at_mut(torrent.0) else { return };
+        let Some(entry) = self.torrents.at_mut(torrent.0) else {
+            return;
+        };
         entry.swarm.handle(self.now, input, &mut self.swarm_events);
         self.queue_swarm_events(torrent);
     }
 
     fn queue_swarm_events(&mut self, torrent: TorrentId) {
         let events = self.swarm_events.drain(..);
-        self.todo.extend(events.map(|event| Todo::Swarm(torrent, event)));
-        let Some(entry) = self.torrents.at_mut(torrent.0) else { return };
+        self.todo
+            .extend(events.map(|event| Todo::Swarm(torrent, event)));
+        let Some(entry) = self.torrents.at_mut(torrent.0) else {
+            return;
+        };
         let want = entry.swarm.next_timeout();
-        Self::arm(&mut self.deadlines, &mut entry.armed, want, Wake::Torrent(torrent));
+        Self::arm(
+            &mut self.deadlines,
+            &mut entry.armed,
+            want,
+            Wake::Torrent(torrent),
+        );
     }
 
     pub(super) fn wake_torrent(&mut self, torrent: TorrentId, at: Instant, _out: &mut Outbox) {
-        let Some(entry) = self.torrents.at_mut(torrent.0) else { return };
+        let Some(entry) = self.torrents.at_mut(torrent.0) else {
+            return;
+        };
         if entry.armed == Some(at) {
             entry.armed = None;
         }
@@ -136,7 +149,10 @@ impl Engine {
             swarm::Event::Job(token, job) => self.swarm_job(torrent, token, job, out),
             swarm::Event::WantPeers(wanted) => self.on_want_peers(torrent, wanted),
             swarm::Event::DhtNode(addr) => {
-                let allowed = self.torrents.at(torrent.0).is_some_and(|entry| entry.dht_allowed);
+                let allowed = self
+                    .torrents
+                    .at(torrent.0)
+                    .is_some_and(|entry| entry.dht_allowed);
                 if allowed {
                     self.dht_input(dht::Input::AddNode(addr), out);
                 }
@@ -149,6 +165,8 @@ impl Engine {
                 }
                 self.emit(event, out);
             }
+            // Storage has the last word: what counts is the writes it has not answered.
+            swarm::Event::DiskBytes(_) => {}
             swarm::Event::Stopped => self.forget_torrent(torrent, out),
         }
     }
@@ -159,7 +177,11 @@ impl Engine {
             _ => 0,
         };
         self.grants.write_begun(bytes);
-        let id = JobId(self.jobs.insert(Owner::Swarm { torrent, token, bytes }));
+        let id = JobId(self.jobs.insert(Owner::Swarm {
+            torrent,
+            token,
+            bytes,
+        }));
         let work = match job {
             Job::Save(kind, data) => {
                 out.save_state(id, kind, |buf| buf.extend_from_slice(&data));
@@ -172,10 +194,17 @@ impl Engine {
                 begin: block.begin,
                 length: block.length,
             },
-            Job::Write { piece, begin, data } => Work::Write { torrent, piece, begin, data },
-            Job::Hash { piece } => {
-                Work::Hash { torrent, piece, kind: crate::io::HashKind::Sha1 }
-            }
+            Job::Write { piece, begin, data } => Work::Write {
+                torrent,
+                piece,
+                begin,
+                data,
+            },
+            Job::Hash { piece } => Work::Hash {
+                torrent,
+                piece,
+                kind: crate::io::HashKind::Sha1,
+            },
             Job::Commit { piece } => Work::Commit { torrent, piece },
             Job::Discard { piece } => Work::Discard { torrent, piece },
             Job::Close => Work::CloseStorage { torrent },
@@ -185,7 +214,9 @@ impl Engine {
 
     /// A magnet link turned out to be private: the DHT is not used any more (BEP 27).
     fn go_private(&mut self, torrent: TorrentId, out: &mut Outbox) {
-        let Some(entry) = self.torrents.at_mut(torrent.0) else { return };
+        let Some(entry) = self.torrents.at_mut(torrent.0) else {
+            return;
+        };
         entry.dht_allowed = false;
         entry.announce_at = None;
         if let Some(id) = entry.lookup.take() {
@@ -196,7 +227,9 @@ impl Engine {
 
     fn forget_torrent(&mut self, torrent: TorrentId, out: &mut Outbox) {
         self.disconnect_all(torrent, out);
-        let Some(entry) = self.torrents.remove(torrent.0) else { return };
+        let Some(entry) = self.torrents.remove(torrent.0) else {
+            return;
+        };
         self.by_hash.retain(|_, named| *named != torrent);
         if let Some(id) = entry.lookup {
             self.stop_lookup(id, out);
@@ -206,7 +239,9 @@ impl Engine {
     }
 
     fn on_want_peers(&mut self, torrent: TorrentId, wanted: bool) {
-        let Some(entry) = self.torrents.at_mut(torrent.0) else { return };
+        let Some(entry) = self.torrents.at_mut(torrent.0) else {
+            return;
+        };
         let newly = wanted && !entry.wants_peers;
         entry.wants_peers = wanted;
         if newly && entry.dht_allowed && entry.lookup.is_none() {
@@ -223,7 +258,9 @@ impl Engine {
         let waiting: alloc::vec::Vec<TorrentId> = self
             .torrents
             .iter()
-            .filter(|(_, entry)| entry.dht_allowed && entry.lookup.is_none() && entry.dht_peers == 0)
+            .filter(|(_, entry)| {
+                entry.dht_allowed && entry.lookup.is_none() && entry.dht_peers == 0
+            })
             .map(|(key, _)| TorrentId(key))
             .collect();
         for torrent in waiting {
@@ -238,16 +275,25 @@ impl Engine {
     }
 
     fn announce_at(&mut self, torrent: TorrentId, at: Instant) {
-        let Some(entry) = self.torrents.at_mut(torrent.0) else { return };
+        let Some(entry) = self.torrents.at_mut(torrent.0) else {
+            return;
+        };
         entry.announce_at = Some(at);
         let wake = Wake::Announce(torrent);
-        Self::arm(&mut self.deadlines, &mut entry.announce_armed, Some(at), wake);
+        Self::arm(
+            &mut self.deadlines,
+            &mut entry.announce_armed,
+            Some(at),
+            wake,
+        );
     }
 
     pub(super) fn wake_announce(&mut self, torrent: TorrentId, at: Instant, out: &mut Outbox) {
         let port = self.port();
         let now = self.now;
-        let Some(entry) = self.torrents.at_mut(torrent.0) else { return };
+        let Some(entry) = self.torrents.at_mut(torrent.0) else {
+            return;
+        };
         if entry.announce_armed == Some(at) {
             entry.announce_armed = None;
         }
@@ -283,16 +329,26 @@ impl Engine {
     /// The announce of a torrent is over: plans the next one.
     pub(super) fn announce_done(&mut self, torrent: TorrentId, answered: bool, out: &mut Outbox) {
         let interval = self.config.dht.announce_interval;
-        let Some(entry) = self.torrents.at_mut(torrent.0) else { return };
+        let Some(entry) = self.torrents.at_mut(torrent.0) else {
+            return;
+        };
         entry.lookup = None;
         if !entry.dht_allowed {
             return;
         }
-        let wait = if answered && !entry.wants_peers { interval } else { entry.retry };
+        let wait = if answered && !entry.wants_peers {
+            interval
+        } else {
+            entry.retry
+        };
         entry.retry = (entry.retry * 2).min(interval);
         let wait = self.jittered(wait);
         self.announce_at(torrent, self.now + wait);
-        let status = if answered { SourceStatus::Idle } else { SourceStatus::Failed };
+        let status = if answered {
+            SourceStatus::Idle
+        } else {
+            SourceStatus::Failed
+        };
         self.tell_source(torrent, status, Some(wait), out);
     }
 
@@ -303,8 +359,20 @@ impl Engine {
         next_update: Option<Duration>,
         out: &mut Outbox,
     ) {
-        let peers = self.torrents.at(torrent.0).map_or(0, |entry| entry.dht_peers);
+        let peers = self
+            .torrents
+            .at(torrent.0)
+            .map_or(0, |entry| entry.dht_peers);
         let source = PeerSource::Dht;
-        self.emit(Event::Source { torrent, source, status, peers, next_update }, out);
+        self.emit(
+            Event::Source {
+                torrent,
+                source,
+                status,
+                peers,
+                next_update,
+            },
+            out,
+        );
     }
 }

@@ -80,7 +80,9 @@ impl Engine {
     /// Figures of a torrent.
     #[must_use]
     pub fn torrent(&self, torrent: TorrentId) -> Option<TorrentStats> {
-        self.torrents.at(torrent.0).map(|torrent| torrent.swarm.stats())
+        self.torrents
+            .at(torrent.0)
+            .map(|torrent| torrent.swarm.stats())
     }
 
     /// The metadata of a torrent, once it is known.
