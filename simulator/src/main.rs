@@ -24,6 +24,9 @@ enum Command {
         /// Seed of every draw.
         #[arg(long, default_value_t = 0)]
         seed: u64,
+        /// Prints what the leechers' engines told, and when.
+        #[arg(short, long)]
+        verbose: bool,
     },
     /// Runs scenarios over many seeds; says which failed and how to repeat them.
     Campaign {
@@ -60,7 +63,11 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Command::Run { scenario, seed } => run(&scenario, seed),
+        Command::Run {
+            scenario,
+            seed,
+            verbose,
+        } => run(&scenario, seed, verbose),
         Command::Campaign { scenarios, seeds } => campaign(&scenarios, seeds),
         Command::Replay { file } => replay_file(&file),
     }
@@ -78,7 +85,7 @@ fn unknown(name: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn run(name: &str, seed: u64) -> ExitCode {
+fn run(name: &str, seed: u64, verbose: bool) -> ExitCode {
     let Some(scenario) = scenario::find(name) else {
         return unknown(name);
     };
@@ -110,6 +117,11 @@ fn run(name: &str, seed: u64) -> ExitCode {
     }
     println!("found by DHT    {}", report.found_by_dht);
     println!("trace root      {}", report.root);
+    if verbose {
+        for (host, seen) in &report.told {
+            println!("{host:?} {:?} {:?}", seen.at, seen.event);
+        }
+    }
     for failure in &report.failures {
         eprintln!("trackerless-sim: {failure}");
     }

@@ -9,7 +9,7 @@ use trackerless_core::Config;
 use trackerless_core::event::{Event, PeerSource};
 use trackerless_core::io::{AddTorrent, Command, Source, Tag};
 
-use crate::{Content, HostId, HostSpec, Network, Root, Sim, SimError};
+use crate::{Content, HostId, HostSpec, Network, Root, Seen, Sim, SimError};
 
 /// A scenario that can be run with any seed.
 #[derive(Debug, Clone)]
@@ -47,6 +47,8 @@ pub struct Report {
     pub completed: Vec<Option<Duration>>,
     /// Peers the leechers learned of through the DHT.
     pub found_by_dht: u64,
+    /// What the leechers' engines told, host by host.
+    pub told: Vec<(HostId, Seen)>,
     /// Properties that did not hold.
     pub failures: Vec<String>,
 }
@@ -120,6 +122,7 @@ impl Scenario {
                 elapsed: Duration::from_micros(sim.now().as_micros() - 1_000_000),
                 completed: Vec::new(),
                 found_by_dht: 0,
+                told: Vec::new(),
                 failures: vec![error.to_string()],
             },
         }
@@ -242,6 +245,10 @@ impl Scenario {
             elapsed: Duration::from_micros(sim.now().as_micros() - 1_000_000),
             completed: times,
             found_by_dht,
+            told: leechers
+                .iter()
+                .flat_map(|host| sim.seen(*host).iter().map(|seen| (*host, seen.clone())))
+                .collect(),
             failures,
         }
     }

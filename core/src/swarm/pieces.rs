@@ -333,12 +333,12 @@ impl Swarm {
         if !self.dirty || self.saving {
             return;
         }
+        self.dirty = false;
+        self.save_at = None;
         let Some(data) = self.resume_data() else {
             return;
         };
-        self.dirty = false;
         self.saving = true;
-        self.save_at = None;
         let kind = StateKind::Resume(self.hashes.short());
         self.job(Pending::Save, Job::Save(kind, data), events);
     }
