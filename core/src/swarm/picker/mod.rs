@@ -12,6 +12,8 @@
 //! or given away by [`Picker::on_late`].
 
 mod buckets;
+#[cfg(test)]
+mod model;
 mod partial;
 #[cfg(test)]
 mod tests;
@@ -421,7 +423,8 @@ impl Picker {
             self.pick_new(&mut pick, choice, out);
             self.pick_shared(&mut pick, out);
         }
-        if out.len() < pick.end && self.in_endgame() {
+        // A suspect's copy would only blur who brought a bad piece.
+        if out.len() < pick.end && !options.parole && self.in_endgame() {
             self.pick_endgame(&mut pick, choice, out);
         }
         pick.reason
@@ -817,6 +820,24 @@ impl Picker {
             }
             _ => {}
         }
+    }
+
+    #[cfg(test)]
+    fn assert_sound(&self) {
+        self.buckets.assert_sound();
+        for piece in 0..self.piece_count {
+            let partial = self.partials.get(&piece);
+            let missing = self.wanted.get(piece) && !self.have.get(piece);
+            assert_eq!(self.missing.get(piece), missing);
+            assert_eq!(self.untouched.get(piece), missing && partial.is_none());
+            let is_open = missing && partial.is_some_and(|partial| partial.free > 0);
+            let listed = self.open.iter().filter(|open| **open == piece).count();
+            assert_eq!(listed, usize::from(is_open));
+            if let Some(partial) = partial {
+                partial.assert_sound();
+            }
+        }
+        assert_eq!(self.untouched.count_ones(), self.buckets.len());
     }
 
     fn drop_partial(&mut self, piece: u32) -> bool {
