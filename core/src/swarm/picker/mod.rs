@@ -6,7 +6,7 @@
 //!
 //! **A decision does not grow with the torrent.** Pieces nobody has begun are kept sorted by
 //! availability ([`buckets`]); a decision looks at a bounded window of the rarest ones. Only when
-//! the peer has none of those are the two bitfields laid over each other, 64 pieces a step.
+//! the peer has none of those are the two bitfields laid over each other, 512 pieces a step.
 //!
 //! **A block is asked for once** outside endgame, until it is given back by [`Picker::on_abort`]
 //! or given away by [`Picker::on_late`].
@@ -332,7 +332,7 @@ impl Picker {
         self.missing.get(piece)
     }
 
-    /// Whether someone with these pieces has one we want. Looks at 64 pieces a step.
+    /// Whether someone with these pieces has one we want. Looks at 512 pieces a step.
     #[must_use]
     pub fn is_interesting(&self, has: &Bitfield) -> bool {
         self.missing.intersects(has)
@@ -664,9 +664,17 @@ impl Picker {
         } else {
             PickReason::Rarest
         };
-        let piece = self
-            .choose_in_window(pick, choice)
-            .or_else(|| self.choose_overlaid(pick, random_from))?;
+        // A peer with little is not likely to have any of the rarest; what it has is compared.
+        let is_sparse = match pick.has {
+            Has::All => false,
+            Has::Some(field) => field.count_ones() < self.piece_count / WINDOW * 2,
+        };
+        let in_window = if is_sparse {
+            None
+        } else {
+            self.choose_in_window(pick, choice)
+        };
+        let piece = in_window.or_else(|| self.choose_overlaid(pick, random_from))?;
         Some((piece, reason))
     }
 
