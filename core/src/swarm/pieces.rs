@@ -334,6 +334,8 @@ impl Swarm {
             return;
         }
         let Some(data) = self.resume_data() else {
+            // Nothing to save yet: the next change asks again, the clock does not.
+            self.save_at = None;
             return;
         };
         self.dirty = false;
