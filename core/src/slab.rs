@@ -61,6 +61,26 @@ impl<T> Slab<T> {
         self.insert_with(|_| value)
     }
 
+    /// The key that the next insertion will return.
+    #[must_use]
+    pub fn next_key(&self) -> Key {
+        let index = self.free.last().copied();
+        let index = index.unwrap_or(self.places.len() as u32);
+        let generation = self.places.get(index as usize);
+        Key {
+            index,
+            generation: generation.map_or(0, |place| place.generation),
+        }
+    }
+
+    /// The key of whoever lives at a place.
+    #[must_use]
+    pub fn key_at(&self, index: u32) -> Option<Key> {
+        let place = self.places.get(index as usize)?;
+        let generation = place.generation;
+        place.tenant.as_ref().map(|_| Key { index, generation })
+    }
+
     /// The value under `key`, if that tenant is still there.
     #[must_use]
     pub fn at(&self, key: Key) -> Option<&T> {
@@ -126,8 +146,13 @@ mod tests {
     fn a_stale_key_never_finds_the_next_tenant() {
         let mut slab = Slab::default();
         let first = slab.insert('a');
+        assert_eq!(slab.key_at(0), Some(first));
         assert_eq!(slab.remove(first), Some('a'));
+        assert_eq!(slab.key_at(0), None);
+        let next = slab.next_key();
         let second = slab.insert('b');
+        assert_eq!(second, next);
+        assert_eq!(slab.next_key().index, 1);
         assert_eq!(first.index, second.index);
         assert_eq!(slab.at(first), None);
         assert_eq!(slab.remove(first), None);

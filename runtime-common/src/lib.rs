@@ -4,6 +4,7 @@
 //! Nothing here knows a reactor. A driver implements the loop described in [`host`].
 
 pub mod host;
+pub mod net;
 pub mod sockets;
 pub mod state;
 pub mod storage;

@@ -1,1 +1,6 @@
-//! Trackerless on tokio: library and command.
+//! Trackerless on tokio.
+
+mod driver;
+mod reactor;
+
+pub use driver::Driver;

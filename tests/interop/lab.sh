@@ -42,6 +42,14 @@ lab_libtorrent() {
     return 1
 }
 
+# Our command, in TRACKERLESS_BINARY; built unless the caller says where it is.
+lab_binary() {
+    if [ -z "${TRACKERLESS_BINARY:-}" ]; then
+        cargo build --release --locked -p trackerless-tokio
+        TRACKERLESS_BINARY="$TARGET_DIR/release/trackerless-tokio"
+    fi
+}
+
 lab_end() {
     [ -n "$LAB_NAMESPACE" ] || return 0
     ip netns del "$LAB_NAMESPACE" 2>/dev/null || true

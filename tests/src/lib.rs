@@ -1,1 +1,3 @@
-//! Helpers that the cross-crate tests share.
+//! Cross-crate tests of Trackerless, and the bodies of its fuzz targets.
+
+pub mod fuzzing;

@@ -336,6 +336,8 @@ impl Swarm {
         self.dirty = false;
         self.save_at = None;
         let Some(data) = self.resume_data() else {
+            // Nothing to save yet: the next change asks again, the clock does not.
+            self.save_at = None;
             return;
         };
         self.saving = true;

@@ -197,17 +197,6 @@ impl Partial {
         peers
     }
 
-    #[cfg(test)]
-    pub(super) fn assert_sound(&self) {
-        let count = |test: fn(&Block) -> bool| self.blocks.iter().filter(|b| test(b)).count();
-        assert_eq!(self.free as usize, count(Block::is_free));
-        assert_eq!(self.received as usize, count(Block::is_received));
-        let asked: usize = self.blocks.iter().map(|b| b.requesters().len()).sum();
-        assert_eq!(self.asked as usize, asked);
-        assert!(!self.blocks[..self.next as usize].iter().any(Block::is_free));
-        assert!(!self.is_untouched());
-    }
-
     fn freed(&mut self, index: u32, was_free: bool) {
         if !was_free && self.blocks[index as usize].is_free() {
             self.free += 1;

@@ -1,0 +1,153 @@
+//! One function per decoder: any bytes may come, and what is accepted survives a round trip.
+
+use bytes::Bytes;
+use trackerless_core::bencode::{self as ben, Limits, Writer};
+use trackerless_core::dht::krpc::{Message, Saved};
+use trackerless_core::metainfo::{Magnet, Torrent};
+use trackerless_core::wire::extension;
+use trackerless_core::{compact as addresses, metadata as ut_metadata, record as recording};
+
+fn rewrite(value: ben::Value<'_, '_>, writer: &mut Writer<'_>) {
+    if let Some(number) = value.as_int() {
+        writer.int(number);
+    } else if let Some(bytes) = value.as_bytes() {
+        writer.bytes(bytes);
+    } else if let Some(list) = value.as_list() {
+        writer.list();
+        for item in list.iter() {
+            rewrite(item, writer);
+        }
+        writer.end();
+    } else if let Some(dict) = value.as_dict() {
+        writer.dict();
+        for (key, item) in dict.iter() {
+            writer.key(key);
+            rewrite(item, writer);
+        }
+        writer.end();
+    } else {
+        panic!("a value is of one of four kinds");
+    }
+}
+
+/// Bencoding: what is canonical is written back byte for byte.
+pub fn bencode(data: &[u8]) {
+    for limits in [Limits::DATAGRAM, Limits::MESSAGE, Limits::TORRENT] {
+        if let Ok(document) = ben::decode(data, &limits) {
+            let mut again = Vec::new();
+            rewrite(document.root(), &mut Writer::new(&mut again));
+            if document.is_canonical() {
+                assert_eq!(again, data, "canonical bytes came out different");
+            }
+        }
+        if let Ok((document, length)) = ben::decode_prefix(data, &limits) {
+            assert_eq!(document.root().raw(), &data[..length]);
+        }
+    }
+}
+
+/// Compact addresses.
+pub fn compact(data: &[u8]) {
+    if let Some(addr) = addresses::decode(data) {
+        assert_eq!(addresses::encode(addr).as_bytes(), data);
+    }
+}
+
+/// DHT messages: every field that can be read is read.
+pub fn krpc(data: &[u8]) {
+    if let Ok(message) = Message::decode(data) {
+        assert!(!message.transaction.is_empty());
+        let _ = message.body.nodes.iter().count();
+        let _ = message.body.nodes6.iter().count();
+        let _ = message.body.values.iter().count();
+    }
+}
+
+/// Saved routing tables.
+pub fn saved_table(data: &[u8]) {
+    if let Ok(saved) = Saved::decode(data) {
+        let _ = saved.nodes.iter().count() + saved.nodes6.iter().count();
+    }
+}
+
+/// Magnet links: what is printed is read back the same.
+pub fn magnet(data: &[u8]) {
+    let Ok(text) = core::str::from_utf8(data) else {
+        return;
+    };
+    match Magnet::parse(text) {
+        Ok(link) => {
+            let printed = link.to_string();
+            assert_eq!(Magnet::parse(&printed).as_ref(), Ok(&link), "{printed}");
+        }
+        Err(error) => assert!(!error.to_string().contains('\n'), "one line: {error}"),
+    }
+}
+
+/// Torrent files: what is accepted can be laid out, and every path stays below the folder.
+pub fn metainfo(data: &[u8]) {
+    let Ok(torrent) = Torrent::parse(Bytes::copy_from_slice(data)) else {
+        return;
+    };
+    let info = &torrent.info;
+    let mut offset = 0;
+    let mut paths = std::collections::BTreeSet::new();
+    for file in &info.files {
+        assert!(file.offset >= offset, "files overlap");
+        offset = file.offset.checked_add(file.length).expect("offsets fit");
+        for elements in [Some(&file.path), file.symlink.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            for element in elements {
+                assert!(!element.is_empty() && element != "." && element != "..");
+                assert!(!element.contains(['/', '\0']), "{element:?}");
+            }
+        }
+        assert!(
+            file.pad || paths.insert(&file.path),
+            "two files share a path"
+        );
+    }
+    assert!(offset <= info.total_length);
+    let sum: u64 = (0..info.piece_count.min(4096))
+        .map(|p| u64::from(info.piece_size(p)))
+        .sum();
+    assert!(sum <= info.total_length);
+    assert_eq!(info.piece_size(info.piece_count), 0);
+}
+
+/// `ut_metadata` messages.
+pub fn metadata(data: &[u8]) {
+    if let Ok(Some(message)) = ut_metadata::Message::decode(&Bytes::copy_from_slice(data)) {
+        let mut again = Vec::new();
+        message.encode(&mut again);
+        let read = ut_metadata::Message::decode(&Bytes::from(again));
+        assert_eq!(read, Ok(Some(message)));
+    }
+}
+
+/// Extension handshakes.
+pub fn extension_handshake(data: &[u8]) {
+    if let Some(handshake) = extension::decode_handshake(data) {
+        let mut again = Vec::new();
+        extension::encode_handshake(&handshake, &mut again);
+        assert!(extension::decode_handshake(&again).is_some());
+    }
+}
+
+/// Recordings: header, then records until one is wrong; each is written back as it was.
+pub fn record(data: &[u8]) {
+    let mut rest = match recording::decode_header(data) {
+        Ok(header) => &data[header.length..],
+        Err(_) => data,
+    };
+    while let Ok(record) = recording::decode(rest) {
+        let mut again = Vec::new();
+        record
+            .input
+            .feed(|input| recording::encode(record.now, &input, &mut again));
+        assert_eq!(again.len(), record.length);
+        rest = &rest[record.length..];
+    }
+}

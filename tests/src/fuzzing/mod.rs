@@ -1,0 +1,36 @@
+//! What each fuzz target does with its bytes.
+//!
+//! The targets in `fuzz/` only call these functions, so that the plain test command can replay
+//! every corpus file and try a few thousand mutations of them, on any toolchain.
+
+mod decoders;
+mod dht;
+mod script;
+mod swarm;
+mod wire;
+
+pub use decoders::{
+    bencode, compact, extension_handshake, krpc, magnet, metadata, metainfo, record, saved_table,
+};
+pub use dht::dht;
+pub use swarm::swarm;
+pub use wire::wire;
+
+/// A fuzz target: it panics when something that must hold does not.
+pub type Target = fn(&[u8]);
+
+/// Every target and its name, which is the name of its file and of its corpus folder.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("bencode", bencode),
+    ("compact", compact),
+    ("dht", dht),
+    ("extension_handshake", extension_handshake),
+    ("krpc", krpc),
+    ("magnet", magnet),
+    ("metadata", metadata),
+    ("metainfo", metainfo),
+    ("record", record),
+    ("saved_table", saved_table),
+    ("swarm", swarm),
+    ("wire", wire),
+];
