@@ -43,6 +43,11 @@ impl Dht {
             if known {
                 self.recheck(&expected, from);
             }
+            // Ids change for good reasons too (a restart, BEP 42): it may come in anew, by
+            // answering to no expectation.
+            if !self.waiting.iter().any(|(addr, _)| *addr == from) {
+                self.wait_for(from, None);
+            }
             self.on_unanswered(&pending, State::Failed, cx);
             return;
         }
@@ -373,11 +378,11 @@ impl Dht {
                     None => false,
                 };
                 if !known && id.is_none() {
-                    leg.contacts.push((*addr, State::New));
+                    leg.add_contact(*addr);
                 }
             }
             let routers = self.routers.iter().filter(|addr| addr.is_ipv6() == v6);
-            leg.contacts.extend(routers.map(|addr| (*addr, State::New)));
+            routers.for_each(|addr| leg.add_contact(*addr));
         }
         let _ = goal;
         leg

@@ -135,6 +135,14 @@ impl Leg {
         true
     }
 
+    /// Adds somebody to begin with, once: state is kept by endpoint.
+    pub(crate) fn add_contact(&mut self, addr: SocketAddr) {
+        let known = self.contacts.iter().any(|(known, _)| *known == addr);
+        if !known {
+            self.contacts.push((addr, State::New));
+        }
+    }
+
     /// What to do now, with `alpha` queries in flight near the top of the list.
     pub(crate) fn next(&self, alpha: usize) -> Step {
         let count = |state| self.contacts.iter().filter(|(_, s)| *s == state).count();
