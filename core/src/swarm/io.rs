@@ -64,8 +64,8 @@ pub enum Input<'a> {
         /// The bytes.
         data: Bytes,
     },
-    /// Bytes of a connection left, and fewer than half its window are unsent. Told after every
-    /// departure that leaves it so: the swarm lets go of what it counts as unsent only then.
+    /// Unsent bytes of a connection fell below half its window, or to none. The swarm lets go of
+    /// what it counts as unsent only then.
     Writable {
         /// The connection.
         conn: ConnId,

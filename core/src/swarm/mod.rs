@@ -21,6 +21,8 @@ mod peers;
 mod pieces;
 mod requests;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod uploads;
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -42,6 +44,7 @@ use crate::engine::{TorrentState, TorrentStats};
 use crate::event::{self, CloseReason, PeerSource};
 use crate::id::InfoHashes;
 use crate::io::{ConnId, JobError, TorrentId};
+use crate::metadata::Fetch;
 use crate::metainfo::Info;
 use crate::rng::{Choice, Label};
 use crate::slab::{Key, Slab};
@@ -98,6 +101,10 @@ pub struct Swarm {
     phase: Phase,
     info: Option<Arc<Info>>,
     content: Option<Content>,
+    /// Until the metadata is here.
+    fetch: Option<Fetch>,
+    /// Peers may have become free to be asked for metadata.
+    fetch_more: bool,
     peers: BTreeMap<ConnId, Peer>,
     by_key: BTreeMap<PeerKey, ConnId>,
     last_key: u32,
@@ -173,6 +180,8 @@ impl Swarm {
             phase: Phase::Metadata,
             info: None,
             content: None,
+            fetch: info.is_none().then(|| Fetch::new(Arc::clone(&config), hashes)),
+            fetch_more: false,
             peers: BTreeMap::new(),
             by_key: BTreeMap::new(),
             last_key: 0,
@@ -464,6 +473,7 @@ impl Swarm {
     /// Says goodbye to every peer; nothing moves any more.
     fn halt(&mut self, events: &mut Vec<Event>) {
         self.phase = Phase::Halted;
+        self.fetch = None;
         let conns: Vec<_> = self.peers.keys().copied().collect();
         for conn in conns {
             self.close(conn, CloseReason::Shutdown, events);
