@@ -13,7 +13,6 @@ mod client;
 mod content;
 mod downloads;
 mod exchange;
-mod fast;
 mod io;
 mod messages;
 mod peer;
@@ -180,7 +179,9 @@ impl Swarm {
             phase: Phase::Metadata,
             info: None,
             content: None,
-            fetch: info.is_none().then(|| Fetch::new(Arc::clone(&config), hashes)),
+            fetch: info
+                .is_none()
+                .then(|| Fetch::new(Arc::clone(&config), hashes)),
             fetch_more: false,
             peers: BTreeMap::new(),
             by_key: BTreeMap::new(),

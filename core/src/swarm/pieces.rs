@@ -15,7 +15,9 @@ use crate::wire::Message;
 impl Swarm {
     /// Starts with or without metadata.
     pub(super) fn start(&mut self, info: Option<Arc<Info>>, events: &mut Vec<Event>) {
-        if let Some(info) = info {
+        let saved = self.read_resume();
+        if let Some(info) = info.or(saved) {
+            self.fetch = None;
             self.on_metadata(info, events);
         }
     }
@@ -333,9 +335,7 @@ impl Swarm {
         if !self.dirty || self.saving {
             return;
         }
-        let Some(data) = self.resume_data() else {
-            return;
-        };
+        let data = self.resume_data();
         self.dirty = false;
         self.saving = true;
         self.save_at = None;
