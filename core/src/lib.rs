@@ -22,6 +22,7 @@ pub mod io;
 pub mod metadata;
 pub mod metainfo;
 pub mod record;
+pub mod resume;
 pub mod rng;
 pub mod slab;
 pub mod storage;
