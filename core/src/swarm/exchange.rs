@@ -5,15 +5,21 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::bitfield::Bitfield;
 use super::{Event, Phase, Swarm};
+use crate::event::PeerSource;
 use crate::io::{ConnId, JobError};
 use crate::metadata::{Message as Metadata, Outcome, PIECE_LEN};
 use crate::metainfo::Info;
+use crate::resume::Resume;
 use crate::time::Instant;
 use crate::wire::Message;
 
 /// Our number for `ut_metadata`.
 pub(super) const UT_METADATA: u8 = crate::wire::extension::UT_METADATA;
+
+/// Peers saved for the next start: enough to begin with.
+const SAVED_PEERS: usize = 200;
 
 impl Swarm {
     pub(super) fn on_metadata_message(
@@ -30,7 +36,11 @@ impl Swarm {
         };
         match message {
             Metadata::Request { piece } => self.serve_metadata(conn, piece, events),
-            Metadata::Data { piece, total_size, data } => {
+            Metadata::Data {
+                piece,
+                total_size,
+                data,
+            } => {
                 let outcome = fetch.on_data(self.now, conn, piece, total_size, &data);
                 self.on_fetched(outcome, events);
             }
@@ -60,12 +70,17 @@ impl Swarm {
     pub(super) fn ask_for_metadata(&mut self, events: &mut Vec<Event>) {
         let now = self.now;
         let due = |at: Instant| at <= now;
-        if let Some(fetch) = self.fetch.as_mut().filter(|fetch| fetch.next_timeout().is_some_and(due))
+        if let Some(fetch) = self
+            .fetch
+            .as_mut()
+            .filter(|fetch| fetch.next_timeout().is_some_and(due))
         {
             let outcome = fetch.tick(now);
             self.on_fetched(outcome, events);
         }
-        let Some(fetch) = self.fetch.as_mut().filter(|_| self.fetch_more) else { return };
+        let Some(fetch) = self.fetch.as_mut().filter(|_| self.fetch_more) else {
+            return;
+        };
         self.fetch_more = false;
         for conn in self.peers.keys().copied() {
             for piece in fetch.next_requests(now, conn) {
@@ -76,7 +91,9 @@ impl Swarm {
     }
 
     pub(super) fn metadata_timeout(&self) -> Option<Instant> {
-        self.fetch.as_ref().and_then(crate::metadata::Fetch::next_timeout)
+        self.fetch
+            .as_ref()
+            .and_then(crate::metadata::Fetch::next_timeout)
     }
 
     fn on_fetched(&mut self, outcome: Outcome, events: &mut Vec<Event>) {
@@ -137,13 +154,59 @@ impl Swarm {
         events.push(Event::Send(conn, Message::Metadata(reply)));
     }
 
+    /// Takes over what an earlier run saved; returns the metadata, if it is there and right.
+    pub(super) fn read_resume(&mut self) -> Option<Arc<Info>> {
+        let resume = self.options.resume.as_mut()?;
+        if resume.info_hash != self.hashes.short() {
+            self.options.resume = None;
+            return None;
+        }
+        let raw = resume.info.take();
+        for peer in core::mem::take(&mut resume.peers) {
+            self.known
+                .on_found(&self.config.swarm, PeerSource::Resume, peer);
+        }
+        let info = Info::parse(raw?).ok()?;
+        let same = self
+            .hashes
+            .v1()
+            .is_none_or(|v1| info.hashes.v1() == Some(v1))
+            && self
+                .hashes
+                .v2()
+                .is_none_or(|v2| info.hashes.v2() == Some(v2));
+        same.then(|| Arc::new(info))
+    }
+
     /// Pieces that saved state vouches for.
-    pub(super) fn take_trusted(&mut self) -> Option<super::bitfield::Bitfield> {
-        None
+    pub(super) fn take_trusted(&mut self) -> Option<Bitfield> {
+        let resume = self.options.resume.as_mut()?;
+        let have = core::mem::take(&mut resume.have);
+        let count = self.info.as_ref()?.piece_count;
+        if self.options.check || resume.piece_count != count {
+            return None;
+        }
+        Bitfield::from_bytes(count, &have).ok()
     }
 
     /// What the next start should know.
-    pub(super) fn resume_data(&self) -> Option<Bytes> {
-        None
+    pub(super) fn resume_data(&self) -> Bytes {
+        let before = self.options.resume.as_ref();
+        let content = self.content.as_ref();
+        let resume = Resume {
+            info_hash: self.hashes.short(),
+            info: self.info.as_ref().map(|info| info.raw.clone()),
+            piece_count: content.map_or(0, |content| content.info.piece_count),
+            have: content
+                .map(|c| c.picker.have().as_bytes().to_vec())
+                .unwrap_or_default(),
+            downloaded: self.down.total() + before.map_or(0, |before| before.downloaded),
+            uploaded: self.up.total() + before.map_or(0, |before| before.uploaded),
+            peers: self.known.worth_saving(SAVED_PEERS).collect(),
+            select: self.options.select.clone(),
+        };
+        let mut data = Vec::new();
+        resume.encode(&mut data);
+        data.into()
     }
 }

@@ -10,6 +10,7 @@ use crate::event::{self, CloseReason, PeerSource};
 use crate::id::PeerId;
 use crate::io::{ConnId, JobResult, StateKind};
 use crate::metainfo::Info;
+use crate::resume::Resume;
 use crate::wire::{BlockRef, Message};
 
 /// How one torrent is to be handled.
@@ -23,6 +24,8 @@ pub struct Options {
     pub metadata_only: bool,
     /// Hash everything on disk, whatever the resume data says.
     pub check: bool,
+    /// What an earlier run saved; data that does not fit is ignored.
+    pub resume: Option<Resume>,
     /// Our own peer id. With it, of two connections to one peer both sides keep the same one.
     pub peer_id: Option<PeerId>,
 }

@@ -13,7 +13,6 @@ mod client;
 mod content;
 mod downloads;
 mod exchange;
-mod fast;
 mod io;
 mod messages;
 mod peer;
@@ -180,7 +179,9 @@ impl Swarm {
             phase: Phase::Metadata,
             info: None,
             content: None,
-            fetch: info.is_none().then(|| Fetch::new(Arc::clone(&config), hashes)),
+            fetch: info
+                .is_none()
+                .then(|| Fetch::new(Arc::clone(&config), hashes)),
             fetch_more: false,
             peers: BTreeMap::new(),
             by_key: BTreeMap::new(),
@@ -375,10 +376,8 @@ impl Swarm {
             .filter(|_| open && self.may_connect());
         let rounds = self.choker.next_timeout();
         let rounds = (self.phase == Phase::Active && !self.peers.is_empty()).then_some(rounds);
-        let metadata = self.metadata_timeout().filter(|_| open);
-        // What only happens while it is open to peers would stay due for ever once it is not.
-        let housekeeping = self.housekeeping_at.filter(|_| open);
-        [housekeeping, save, retry, rounds, metadata]
+        let metadata = self.metadata_timeout();
+        [self.housekeeping_at, save, retry, rounds, metadata]
             .into_iter()
             .flatten()
             .min()

@@ -15,7 +15,9 @@ use crate::wire::Message;
 impl Swarm {
     /// Starts with or without metadata.
     pub(super) fn start(&mut self, info: Option<Arc<Info>>, events: &mut Vec<Event>) {
-        if let Some(info) = info {
+        let saved = self.read_resume();
+        if let Some(info) = info.or(saved) {
+            self.fetch = None;
             self.on_metadata(info, events);
         }
     }
@@ -333,14 +335,10 @@ impl Swarm {
         if !self.dirty || self.saving {
             return;
         }
+        let data = self.resume_data();
         self.dirty = false;
-        self.save_at = None;
-        let Some(data) = self.resume_data() else {
-            // Nothing to save yet: the next change asks again, the clock does not.
-            self.save_at = None;
-            return;
-        };
         self.saving = true;
+        self.save_at = None;
         let kind = StateKind::Resume(self.hashes.short());
         self.job(Pending::Save, Job::Save(kind, data), events);
     }

@@ -9,13 +9,16 @@ use bytes::Bytes;
 use super::bitfield::Bitfield;
 use super::peer::{Base, Hello, Peer, Pieces};
 use super::picker::PeerKey;
-use super::{Event, MAX_DEPARTED, Phase, Swarm, client, fast};
+use super::{Event, MAX_DEPARTED, Phase, Swarm, client};
 use crate::event::{self, CloseReason, PeerConnected, Transport};
 use crate::io::ConnId;
+use crate::wire::fast::allowed_fast;
 use crate::wire::{ExtensionHandshake, Message};
 
 /// Haves sent to one peer for one input; the rest follows at once.
 const HAVES_PER_SLICE: u32 = 1_024;
+/// Pieces a choked peer may begin with (BEP 6 suggests ten).
+const ALLOWED_FAST: usize = 10;
 
 impl Swarm {
     pub(super) fn on_joined(&mut self, conn: ConnId, hello: Hello, events: &mut Vec<Event>) {
@@ -208,7 +211,7 @@ impl Swarm {
         }
         let count = content.info.piece_count;
         let hash = self.hashes.short();
-        let mut set = fast::allowed_set(peer.addr.ip(), hash, count, fast::SET_SIZE);
+        let mut set = allowed_fast(peer.addr.ip(), hash, count, ALLOWED_FAST);
         set.retain(|piece| content.picker.have().get(*piece) && !peer.has_piece(*piece));
         let allowed = set
             .iter()

@@ -27,15 +27,27 @@ fn leechers_download_from_one_seed_and_from_each_other() {
             world.introduce(*leecher, &leechers[..at]);
         }
         let all = |world: &World| leechers.iter().all(|node| world.is_complete(*node));
-        assert!(world.run_while_not(SECOND * 60, all), "not complete in time");
+        assert!(
+            world.run_while_not(SECOND * 60, all),
+            "not complete in time"
+        );
         world.run(SECOND * 2);
         for leecher in &leechers {
             world.assert_right(*leecher);
-            assert_eq!(world.nodes[*leecher].swarm.stats().state, TorrentState::Seeding);
-            assert_eq!(world.count(*leecher, |e| matches!(e, Public::PieceDone { .. })), 41);
+            assert_eq!(
+                world.nodes[*leecher].swarm.stats().state,
+                TorrentState::Seeding
+            );
+            assert_eq!(
+                world.count(*leecher, |e| matches!(e, Public::PieceDone { .. })),
+                41
+            );
         }
         let from_seed = world.nodes[seed].swarm.stats().uploaded;
-        assert!(from_seed < 5 * info.total_length, "leechers gave each other nothing");
+        assert!(
+            from_seed < 5 * info.total_length,
+            "leechers gave each other nothing"
+        );
     }
 }
 
@@ -50,10 +62,16 @@ fn the_first_block_leaves_at_once() {
     world.introduce(leecher, &[seed]);
     world.run(SECOND);
     let is_piece = |message: &Message| matches!(message, Message::Piece { .. });
-    let first = world.nodes[seed].sent.iter().find(|(_, message)| is_piece(message));
+    let first = world.nodes[seed]
+        .sent
+        .iter()
+        .find(|(_, message)| is_piece(message));
     // Connect, bitfield, interested, unchoke, request and one read.
     let (at, _) = first.expect("a block");
-    assert!(at.saturating_since(start) <= LATENCY * 6, "{at:?} after {start:?}");
+    assert!(
+        at.saturating_since(start) <= LATENCY * 6,
+        "{at:?} after {start:?}"
+    );
     assert!(world.is_complete(leecher));
 }
 
@@ -79,9 +97,7 @@ fn a_liar_is_banned_and_an_honest_seed_serves() {
             if *at == addr(honest))
     };
     assert_eq!(world.count(leecher, honest_closed), 0);
-    let blamed = |event: &Public| {
-        matches!(event, Public::PieceFailed { blame, .. } if blame.contains(&addr(liar)))
-    };
+    let blamed = |event: &Public| matches!(event, Public::PieceFailed { blame, .. } if blame.contains(&addr(liar)));
     assert!(world.count(leecher, blamed) >= 1);
 }
 
@@ -136,8 +152,14 @@ fn half_a_download_is_found_again_without_resume_data() {
     world.assert_right(leecher);
     let checked = |e: &Public| matches!(e, Public::Checked { ok: 9, bad: 1, .. });
     assert_eq!(world.count(leecher, checked), 1);
-    assert_eq!(world.count(leecher, |e| matches!(e, Public::PieceDone { .. })), 11);
-    assert_eq!(world.nodes[leecher].swarm.stats().downloaded, 11 * PIECE as u64);
+    assert_eq!(
+        world.count(leecher, |e| matches!(e, Public::PieceDone { .. })),
+        11
+    );
+    assert_eq!(
+        world.nodes[leecher].swarm.stats().downloaded,
+        11 * PIECE as u64
+    );
 }
 
 #[test]
@@ -152,13 +174,25 @@ fn the_metadata_comes_from_peers_and_the_content_after_it() {
     assert!(world.run_while_not(SECOND * 120, |world| world.is_complete(leecher)));
     world.run(SECOND);
     world.assert_right(leecher);
-    assert_eq!(world.count(leecher, |e| matches!(e, Public::Metadata { .. })), 1);
-    let only = Options { metadata_only: true, ..Options::default() };
+    assert_eq!(
+        world.count(leecher, |e| matches!(e, Public::Metadata { .. })),
+        1
+    );
+    let only = Options {
+        metadata_only: true,
+        ..Options::default()
+    };
     let curious = world.add(&info, false, &[], only);
     world.introduce(curious, &[seed]);
     world.run(SECOND * 5);
-    assert_eq!(world.count(curious, |e| matches!(e, Public::Metadata { .. })), 1);
-    assert_eq!(world.nodes[curious].swarm.stats().state, TorrentState::Stopped);
+    assert_eq!(
+        world.count(curious, |e| matches!(e, Public::Metadata { .. })),
+        1
+    );
+    assert_eq!(
+        world.nodes[curious].swarm.stats().state,
+        TorrentState::Stopped
+    );
     assert_eq!(world.nodes[curious].swarm.stats().peers, 0);
 }
 
@@ -171,7 +205,10 @@ fn in_endgame_the_last_blocks_are_asked_of_several_and_cancelled() {
     world.introduce(leecher, &seeds);
     assert!(world.run_while_not(SECOND * 30, |world| world.is_complete(leecher)));
     let sent = &world.nodes[leecher].sent;
-    assert!(sent.iter().any(|(_, message)| matches!(message, Message::Cancel(_))));
+    assert!(
+        sent.iter()
+            .any(|(_, message)| matches!(message, Message::Cancel(_)))
+    );
     world.run(SECOND);
     world.assert_right(leecher);
 }
@@ -186,10 +223,20 @@ fn full_storage_stops_the_torrent_and_says_so() {
     world.nodes[leecher].disk.fails = Some(JobError::NoSpace);
     world.introduce(leecher, &[seed]);
     world.run(SECOND * 5);
-    let failed =
-        |e: &Public| matches!(e, Public::StorageFailed { error: JobError::NoSpace, .. });
+    let failed = |e: &Public| {
+        matches!(
+            e,
+            Public::StorageFailed {
+                error: JobError::NoSpace,
+                ..
+            }
+        )
+    };
     assert_eq!(world.count(leecher, failed), 1);
-    assert_eq!(world.nodes[leecher].swarm.stats().state, TorrentState::Stopped);
+    assert_eq!(
+        world.nodes[leecher].swarm.stats().state,
+        TorrentState::Stopped
+    );
     world.nodes[leecher].disk.fails = None;
     world.give(leecher, Input::Stop);
     world.run(SECOND);
@@ -203,7 +250,10 @@ fn downloading(info: &Arc<Info>) -> (Swarm, Vec<Event>) {
     let mut events = Vec::new();
     let mut swarm = Swarm::new(
         Arc::new(Config::default()),
-        TorrentId(Key { index: 0, generation: 0 }),
+        TorrentId(Key {
+            index: 0,
+            generation: 0,
+        }),
         0,
         &[1; 32],
         info.hashes,
@@ -249,13 +299,25 @@ fn block_data_is_never_copied() {
     let at = data.as_ptr();
     let mut events = Vec::new();
     let now = Instant::from_micros(2);
-    swarm.handle(now, Input::BlockPart { conn: conn(1), block, offset: 0, data }, &mut events);
+    swarm.handle(
+        now,
+        Input::BlockPart {
+            conn: conn(1),
+            block,
+            offset: 0,
+            data,
+        },
+        &mut events,
+    );
     let written = events.iter().find_map(|event| match event {
         Event::Job(_, Job::Write { piece, begin, data }) => Some((*piece, *begin, data.clone())),
         _ => None,
     });
     let (piece, begin, written) = written.expect("a write");
-    assert_eq!((piece, begin, written.len()), (block.piece, block.begin, 5_000));
+    assert_eq!(
+        (piece, begin, written.len()),
+        (block.piece, block.begin, 5_000)
+    );
     assert_eq!(written.as_ptr(), at);
 }
 
@@ -266,13 +328,26 @@ fn blocks_nobody_asked_for_are_dropped_and_too_many_end_the_connection() {
     let asked = requests(&events);
     let mut events = Vec::new();
     for n in 0..400 {
-        let block = BlockRef { piece: 60, begin: 0, length: 16_384 };
+        let block = BlockRef {
+            piece: 60,
+            begin: 0,
+            length: 16_384,
+        };
         assert!(!asked.contains(&block));
         let data = Bytes::from_static(&[0; 16_384]);
-        let part = Input::BlockPart { conn: conn(1), block, offset: 0, data };
+        let part = Input::BlockPart {
+            conn: conn(1),
+            block,
+            offset: 0,
+            data,
+        };
         swarm.handle(Instant::from_micros(n + 2), part, &mut events);
     }
-    assert!(!events.iter().any(|event| matches!(event, Event::Job(..) | Event::DiskBytes(_))));
+    assert!(
+        !events
+            .iter()
+            .any(|event| matches!(event, Event::Job(..) | Event::DiskBytes(_)))
+    );
     let closed = |event: &&Event| matches!(event, Event::Disconnect(_, CloseReason::Protocol(_)));
     assert_eq!(events.iter().filter(closed).count(), 1);
 }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::format;
-use std::string::String;
 use std::sync::Arc;
 use std::vec;
 use std::vec::Vec;
@@ -52,18 +51,34 @@ pub(super) fn torrent(length: usize, piece_length: usize) -> Arc<Info> {
 }
 
 pub(super) fn conn(index: u32) -> ConnId {
-    ConnId(Key { index, generation: 0 })
+    ConnId(Key {
+        index,
+        generation: 0,
+    })
 }
 
 /// What a swarm is told, without a lifetime.
 #[derive(Debug)]
 enum Told {
     Tick,
-    Joined { conn: ConnId, addr: SocketAddr, incoming: bool, peer_id: PeerId },
+    Joined {
+        conn: ConnId,
+        addr: SocketAddr,
+        incoming: bool,
+        peer_id: PeerId,
+    },
     Message(ConnId, Message),
-    Part { conn: ConnId, block: crate::wire::BlockRef, offset: u32, data: Bytes },
+    Part {
+        conn: ConnId,
+        block: crate::wire::BlockRef,
+        offset: u32,
+        data: Bytes,
+    },
     Writable(ConnId),
-    Gone { conn: Option<ConnId>, addr: SocketAddr },
+    Gone {
+        conn: Option<ConnId>,
+        addr: SocketAddr,
+    },
     JobDone(JobToken, JobResult),
 }
 
@@ -158,7 +173,10 @@ impl World {
         let mut events = Vec::new();
         let swarm = Swarm::new(
             Arc::clone(&self.config),
-            TorrentId(Key { index: 0, generation: 0 }),
+            TorrentId(Key {
+                index: 0,
+                generation: 0,
+            }),
             index as u64,
             &[7; 32],
             info.hashes,
@@ -256,7 +274,12 @@ impl World {
                 self.nodes[node].tick_at = None;
                 self.give(node, Input::Tick);
             }
-            Told::Joined { conn, addr, incoming, peer_id } => {
+            Told::Joined {
+                conn,
+                addr,
+                incoming,
+                peer_id,
+            } => {
                 let fast = fast && self.nodes.iter().all(|node| node.fast);
                 let joined = Input::Joined {
                     conn,
@@ -274,8 +297,21 @@ impl World {
             Told::Message(conn, message) if self.is_linked(node, conn) => {
                 self.give(node, Input::Message(conn, message));
             }
-            Told::Part { conn, block, offset, data } if self.is_linked(node, conn) => {
-                self.give(node, Input::BlockPart { conn, block, offset, data });
+            Told::Part {
+                conn,
+                block,
+                offset,
+                data,
+            } if self.is_linked(node, conn) => {
+                self.give(
+                    node,
+                    Input::BlockPart {
+                        conn,
+                        block,
+                        offset,
+                        data,
+                    },
+                );
             }
             Told::Writable(conn) if self.is_linked(node, conn) => {
                 self.give(node, Input::Writable { conn, unsent: 0 });
@@ -300,7 +336,8 @@ impl World {
 
     fn later(&mut self, after: Duration, node: usize, told: Told) {
         self.serial += 1;
-        self.queue.insert((self.now + after, self.serial), (node, told));
+        self.queue
+            .insert((self.now + after, self.serial), (node, told));
     }
 
     fn perform(&mut self, node: usize, events: Vec<Event>) {
@@ -311,7 +348,14 @@ impl World {
                 Event::Disconnect(conn, _) => {
                     if let Some((other, theirs)) = self.nodes[node].links.remove(&conn) {
                         let addr = addr(node);
-                        self.later(LATENCY, other, Told::Gone { conn: Some(theirs), addr });
+                        self.later(
+                            LATENCY,
+                            other,
+                            Told::Gone {
+                                conn: Some(theirs),
+                                addr,
+                            },
+                        );
                     }
                 }
                 Event::Job(token, job) => {
@@ -336,8 +380,16 @@ impl World {
 
     fn connect(&mut self, node: usize, to: SocketAddr) {
         let other = (0..self.nodes.len()).find(|other| addr(*other) == to);
-        let Some(other) = other.filter(|other| !self.nodes[*other].stopped && *other != node) else {
-            self.later(LATENCY, node, Told::Gone { conn: None, addr: to });
+        let Some(other) = other.filter(|other| !self.nodes[*other].stopped && *other != node)
+        else {
+            self.later(
+                LATENCY,
+                node,
+                Told::Gone {
+                    conn: None,
+                    addr: to,
+                },
+            );
             return;
         };
         let mut ends = [(node, conn(0)), (other, conn(0))];
@@ -352,36 +404,73 @@ impl World {
                 from.set_port(50_000 + theirs.1.0.index as u16);
             }
             let peer_id = PeerId([theirs.0 as u8; 20]);
-            let joined = Told::Joined { conn: ours.1, addr: from, incoming, peer_id };
+            let joined = Told::Joined {
+                conn: ours.1,
+                addr: from,
+                incoming,
+                peer_id,
+            };
             self.later(LATENCY, ours.0, joined);
         }
     }
 
     fn send(&mut self, node: usize, conn: ConnId, message: Message) {
-        let Some((other, theirs)) = self.nodes[node].links.get(&conn).copied() else { return };
+        let Some((other, theirs)) = self.nodes[node].links.get(&conn).copied() else {
+            return;
+        };
         self.nodes[node].sent.push((self.now, message.clone()));
-        let Message::Piece { piece, begin, mut data } = message else {
+        let Message::Piece {
+            piece,
+            begin,
+            mut data,
+        } = message
+        else {
             self.later(LATENCY, other, Told::Message(theirs, message));
             return;
         };
         if self.nodes[node].corrupt {
             data = data.iter().map(|byte| !byte).collect::<Vec<_>>().into();
         }
-        let block = crate::wire::BlockRef { piece, begin, length: data.len() as u32 };
+        let block = crate::wire::BlockRef {
+            piece,
+            begin,
+            length: data.len() as u32,
+        };
         let cut = data.len() / 3;
         let first = data.slice(..cut);
-        self.later(LATENCY, other, Told::Part { conn: theirs, block, offset: 0, data: first });
+        self.later(
+            LATENCY,
+            other,
+            Told::Part {
+                conn: theirs,
+                block,
+                offset: 0,
+                data: first,
+            },
+        );
         if !self.nodes[node].half {
             let (offset, data) = (cut as u32, data.slice(cut..));
-            let after = LATENCY + Duration::from_micros(100);
-            self.later(after, other, Told::Part { conn: theirs, block, offset, data });
+            self.later(
+                after,
+                other,
+                Told::Part {
+                    conn: theirs,
+                    block,
+                    offset,
+                    data,
+                },
+            );
         }
         self.later(DISK, node, Told::Writable(conn));
     }
 
     fn work(&mut self, node: usize, job: Job) -> JobResult {
-        let Node { disk, info, hashed, .. } = &mut self.nodes[node];
-        let Some(info) = info.as_ref() else { return JobResult::Failed(JobError::Io) };
+        let Node {
+            disk, info, hashed, ..
+        } = &mut self.nodes[node];
+        let Some(info) = info.as_ref() else {
+            return JobResult::Failed(JobError::Io);
+        };
         if let Some(error) = disk.fails {
             return JobResult::Failed(error);
         }
@@ -433,7 +522,9 @@ impl World {
 
     pub(super) fn is_complete(&self, node: usize) -> bool {
         let node = &self.nodes[node];
-        node.seen.iter().any(|event| matches!(event, event::Event::Complete { .. }))
+        node.seen
+            .iter()
+            .any(|event| matches!(event, event::Event::Complete { .. }))
     }
 
     /// Every byte is there, and right.
@@ -441,15 +532,18 @@ impl World {
         let node = &self.nodes[node];
         assert_eq!(node.disk.bytes, content(node.disk.bytes.len()));
         let stats = node.swarm.stats();
-        assert_eq!((stats.done, stats.total), (stats.total, node.disk.bytes.len() as u64));
+        assert_eq!(
+            (stats.done, stats.total),
+            (stats.total, node.disk.bytes.len() as u64)
+        );
         assert_eq!(node.disk_bytes, 0, "disk budget leaks");
     }
 
     pub(super) fn count(&self, node: usize, what: impl Fn(&event::Event) -> bool) -> usize {
-        self.nodes[node].seen.iter().filter(|event| what(event)).count()
-    }
-
-    pub(super) fn closed(&self, node: usize) -> String {
-        format!("{:?}", self.nodes[node].seen.last())
+        self.nodes[node]
+            .seen
+            .iter()
+            .filter(|event| what(event))
+            .count()
     }
 }
