@@ -15,6 +15,7 @@ use crate::event::{CommandError, Done, Event, PeerSource};
 use crate::id::InfoHashes;
 use crate::io::{AddTorrent, Command, Outbox, Source, Tag, TorrentId};
 use crate::metainfo::{Info, Magnet, Torrent, Version};
+use crate::resume::Resume;
 use crate::swarm;
 
 /// Names one link or torrent may ask us to resolve or contact.
@@ -156,9 +157,22 @@ impl Engine {
         if self.torrents.len() >= self.config.limits.max_torrents as usize {
             return Err(CommandError::Limit("limits.max_torrents"));
         }
-        let parsed = Parsed::of(&add.source)?;
+        let mut parsed = Parsed::of(&add.source)?;
         if let Some(known) = self.by_hash.get(&parsed.hashes.short()) {
             return Err(CommandError::Duplicate(*known));
+        }
+        // Wrong resume data costs a check of what is on disk, never the torrent.
+        let resume = add
+            .resume
+            .as_ref()
+            .and_then(|data| Resume::decode(data).ok());
+        let resume = resume.filter(|resume| resume.info_hash == parsed.hashes.short());
+        if parsed.info.is_none() {
+            let saved = resume.as_ref().and_then(|resume| resume.info.clone());
+            parsed.info = saved
+                .and_then(|raw| Info::parse(raw).ok())
+                .filter(|info| names_same(&parsed.hashes, &info.hashes))
+                .map(Arc::new);
         }
         if let Some(info) = &parsed.info {
             check_transferable(info, self.config.swarm.max_pieces)?;
@@ -177,6 +191,7 @@ impl Engine {
             sequential: add.sequential,
             metadata_only: add.metadata_only,
             check: add.check,
+            resume,
             peer_id: Some(self.peer_id),
         };
         let torrent = self.add_swarm(hashes, parsed.info, options, out);
