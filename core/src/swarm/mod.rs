@@ -376,8 +376,10 @@ impl Swarm {
             .filter(|_| open && self.may_connect());
         let rounds = self.choker.next_timeout();
         let rounds = (self.phase == Phase::Active && !self.peers.is_empty()).then_some(rounds);
-        let metadata = self.metadata_timeout();
-        [self.housekeeping_at, save, retry, rounds, metadata]
+        let metadata = self.metadata_timeout().filter(|_| open);
+        // What only happens while it is open to peers would stay due for ever once it is not.
+        let housekeeping = self.housekeeping_at.filter(|_| open);
+        [housekeeping, save, retry, rounds, metadata]
             .into_iter()
             .flatten()
             .min()
