@@ -368,3 +368,246 @@ fn waiting_since(facts: &PeerFacts) -> (bool, Instant) {
         Some(at) => (true, at),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::vec;
+    use std::vec::Vec;
+
+    use quickcheck::quickcheck;
+
+    use super::*;
+    use crate::rng::Label;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_micros(1_000_000 + seconds * 1_000_000)
+    }
+
+    fn config(slots: u16) -> ChokerConfig {
+        ChokerConfig {
+            slots,
+            ..ChokerConfig::default()
+        }
+    }
+
+    fn peer(key: u32) -> PeerFacts {
+        PeerFacts {
+            peer: PeerKey(key),
+            interested: true,
+            unchoked: false,
+            snubbed: false,
+            upload_only: false,
+            down_rate: 0,
+            up_rate: 1_000,
+            bytes_since_unchoke: 0,
+            last_unchoked: None,
+            joined: at(u64::from(key)),
+            completion: 500,
+            prefix: None,
+        }
+    }
+
+    struct Table {
+        choker: Choker,
+        choice: Choice,
+        peers: Vec<PeerFacts>,
+    }
+
+    impl Table {
+        fn new(slots: u16, peers: Vec<PeerFacts>) -> Self {
+            Self {
+                choker: Choker::new(config(slots), at(0)),
+                choice: Choice::new(&[2; 32], Label::Custom(0)),
+                peers,
+            }
+        }
+
+        /// A round, or a filling without a mode, whose decisions take effect.
+        fn decide(&mut self, now: Instant, mode: Option<Mode>) -> Vec<Decision> {
+            let (mut out, choice) = (Vec::new(), &mut self.choice);
+            match mode {
+                Some(mode) => self.choker.round(now, mode, &self.peers, choice, &mut out),
+                None => self.choker.fill(now, &self.peers, choice, &mut out),
+            }
+            assert_eq!(out.len(), self.peers.len());
+            for (facts, decision) in self.peers.iter_mut().zip(&out) {
+                assert_eq!(facts.peer, decision.peer);
+                if decision.unchoke && !facts.unchoked {
+                    facts.bytes_since_unchoke = 0;
+                    facts.last_unchoked = Some(now);
+                }
+                facts.unchoked = decision.unchoke;
+            }
+            out
+        }
+
+        fn unchoked(&self) -> Vec<u32> {
+            let unchoked = self.peers.iter().filter(|facts| facts.unchoked);
+            unchoked.map(|facts| facts.peer.0).collect()
+        }
+    }
+
+    fn with(decisions: &[Decision], reason: ChokeReason) -> Vec<u32> {
+        let found = decisions.iter().filter(|d| d.reason == reason);
+        found.map(|d| d.peer.0).collect()
+    }
+
+    #[test]
+    fn who_gives_most_is_served_and_one_slot_explores() {
+        let peers = (0..10).map(|key| PeerFacts {
+            down_rate: u64::from(key) * 100,
+            snubbed: key == 9,
+            ..peer(key)
+        });
+        let mut table = Table::new(4, peers.collect());
+        let decisions = table.decide(at(10), Some(Mode::Leeching));
+        assert_eq!(with(&decisions, ChokeReason::Reciprocated), [6, 7, 8]);
+        assert_eq!(with(&decisions, ChokeReason::Optimistic), [0]);
+        assert_eq!(table.choker.next_timeout(), at(20));
+    }
+
+    #[test]
+    fn the_optimistic_slot_goes_round_to_who_waited_longest() {
+        let mut peers: Vec<PeerFacts> = (0..5).map(peer).collect();
+        for facts in &mut peers[3..] {
+            facts.down_rate = 9_000;
+        }
+        let mut table = Table::new(3, peers);
+        let mut seen = Vec::new();
+        for round in 1..=12 {
+            let decisions = table.decide(at(round * 10), Some(Mode::Leeching));
+            assert_eq!(with(&decisions, ChokeReason::Reciprocated), [3, 4]);
+            seen.extend(with(&decisions, ChokeReason::Optimistic));
+        }
+        assert_eq!(seen, [0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_free_slot_is_filled_at_once_and_nobody_loses_one_for_it() {
+        let mut table = Table::new(5, (0..3).map(peer).collect());
+        table.decide(at(10), Some(Mode::Leeching));
+        assert_eq!(table.unchoked(), [0, 1, 2]);
+        assert!(table.choker.has_free_slot(3));
+        table.peers.extend((3..8).map(peer));
+        table.decide(at(11), None);
+        assert_eq!(table.unchoked(), [0, 1, 2, 3, 4]);
+        assert!(!table.choker.has_free_slot(5));
+        table.peers[0].interested = false;
+        let decisions = table.decide(at(12), None);
+        assert_eq!(with(&decisions, ChokeReason::NotInterested), [0]);
+        assert_eq!(table.unchoked(), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_seed_keeps_slots_busy_and_gives_turns_by_time_and_quota() {
+        let mut table = Table::new(4, (0..8).map(peer).collect());
+        table.decide(at(10), Some(Mode::Seeding));
+        let first = table.unchoked();
+        let served = first[0] as usize;
+        table.peers[served].bytes_since_unchoke = u64::MAX;
+        table.decide(at(20), Some(Mode::Seeding));
+        assert!(table.unchoked().contains(&first[0]), "its time is not over");
+        table.peers[served].bytes_since_unchoke = u64::MAX;
+        table.decide(at(80), Some(Mode::Seeding));
+        assert!(!table.unchoked().contains(&first[0]));
+        // Without anyone waiting, the quota takes nobody's slot.
+        table.peers.truncate(4);
+        for facts in &mut table.peers {
+            facts.bytes_since_unchoke = u64::MAX;
+        }
+        table.decide(at(200), Some(Mode::Seeding));
+        assert_eq!(table.unchoked(), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_seed_prefers_newcomers_and_the_nearly_complete() {
+        let completions = [480, 20, 520, 980, 300];
+        let peers = completions
+            .iter()
+            .enumerate()
+            .map(|(key, completion)| PeerFacts {
+                completion: *completion,
+                ..peer(key as u32)
+            });
+        let mut table = Table::new(3, peers.collect());
+        let decisions = table.decide(at(10), Some(Mode::Seeding));
+        assert_eq!(with(&decisions, ChokeReason::Turn), [1, 3]);
+        assert_eq!(with(&decisions, ChokeReason::Optimistic), [0]);
+    }
+
+    #[test]
+    fn every_peer_of_a_seed_gets_its_turn() {
+        let mut table = Table::new(4, (0..20).map(peer).collect());
+        let mut served = BTreeSet::new();
+        for round in 1..100 {
+            table.decide(at(round * 10), Some(Mode::Seeding));
+            served.extend(table.unchoked());
+            assert_eq!(table.unchoked().len(), 4);
+            for facts in table.peers.iter_mut().filter(|facts| facts.unchoked) {
+                facts.bytes_since_unchoke += 4 * 1024 * 1024;
+            }
+        }
+        assert_eq!(served.len(), 20);
+    }
+
+    #[test]
+    fn one_network_cannot_take_every_slot() {
+        let prefix = Prefix::of(IpAddr::from([10, 1, 2, 3]));
+        assert_eq!(prefix, Prefix::of(IpAddr::from([10, 1, 2, 200])));
+        assert_ne!(prefix, Prefix::of(IpAddr::from([10, 1, 3, 3])));
+        assert_eq!(Prefix::of(IpAddr::from([127, 0, 0, 1])), None);
+        let mapped = core::net::Ipv4Addr::new(10, 1, 2, 3).to_ipv6_mapped();
+        assert_eq!(prefix, Prefix::of(IpAddr::V6(mapped)));
+
+        let peers = (0..10).map(|key| PeerFacts {
+            down_rate: 1_000 - u64::from(key),
+            prefix: prefix.filter(|_| key < 8),
+            ..peer(key)
+        });
+        let mut table = Table::new(8, peers.collect());
+        let decisions = table.decide(at(10), Some(Mode::Leeching));
+        assert_eq!(table.unchoked(), [0, 1, 2, 8, 9]);
+        assert_eq!(with(&decisions, ChokeReason::PrefixFull), [3, 4, 5, 6, 7]);
+    }
+
+    quickcheck! {
+        fn slots_are_never_exceeded_nor_left_empty(
+            slots: u8, rounds: Vec<(u8, bool, bool)>, rates: Vec<u16>
+        ) -> bool {
+            let slots = u16::from(slots % 12);
+            let peers = rates.iter().enumerate().map(|(key, rate)| PeerFacts {
+                down_rate: u64::from(*rate),
+                snubbed: rate % 5 == 0,
+                interested: rate % 3 != 0,
+                completion: rate % 1_001,
+                ..peer(key as u32)
+            });
+            let peers: Vec<PeerFacts> = peers.collect();
+            let mut table = Table::new(slots, peers.clone());
+            let mut twin = Table::new(slots, peers);
+            let mut now = 0;
+            for (pause, is_round, seeding) in rounds {
+                now += u64::from(pause);
+                let mode = if seeding { Mode::Seeding } else { Mode::Leeching };
+                let mode = is_round.then_some(mode);
+                let before = table.unchoked();
+                let decisions = table.decide(at(now), mode);
+                assert_eq!(decisions, twin.decide(at(now), mode));
+                let interested = table.peers.iter().filter(|facts| facts.interested).count();
+                assert_eq!(table.unchoked().len(), interested.min(usize::from(slots)));
+                if !is_round {
+                    assert!(before.iter().all(|key| table.unchoked().contains(key)));
+                }
+                assert!(table.choker.optimistic.len() <= usize::from(optimistic_slots(slots)));
+            }
+            true
+        }
+    }
+
+    #[test]
+    fn few_slots_have_no_or_one_optimistic() {
+        let counts: Vec<u16> = [0, 1, 2, 5, 9, 10, 25].map(optimistic_slots).into();
+        assert_eq!(counts, vec![0, 0, 1, 1, 1, 2, 5]);
+    }
+}

@@ -6,12 +6,14 @@
 //!
 //! **A decision does not grow with the torrent.** Pieces nobody has begun are kept sorted by
 //! availability ([`buckets`]); a decision looks at a bounded window of the rarest ones. Only when
-//! the peer has none of those are the two bitfields laid over each other, 64 pieces a step.
+//! the peer has none of those are the two bitfields laid over each other, 512 pieces a step.
 //!
 //! **A block is asked for once** outside endgame, until it is given back by [`Picker::on_abort`]
 //! or given away by [`Picker::on_late`].
 
 mod buckets;
+#[cfg(test)]
+mod model;
 mod partial;
 #[cfg(test)]
 mod tests;
@@ -32,7 +34,7 @@ pub const BLOCK_LENGTH: u32 = 16 * 1024;
 /// Places of the rarest pieces that a decision looks at before it lays bitfields over each other.
 const WINDOW: u32 = 256;
 /// Pieces compared by availability after the bitfields were laid over each other.
-const SAMPLE: usize = 32;
+const SAMPLE: usize = 16;
 /// Blocks that one decision in endgame looks at.
 const ENDGAME_WINDOW: u32 = 1024;
 /// Seconds within which a peer must bring a piece to be given whole ones.
@@ -330,7 +332,7 @@ impl Picker {
         self.missing.get(piece)
     }
 
-    /// Whether someone with these pieces has one we want. Looks at 64 pieces a step.
+    /// Whether someone with these pieces has one we want. Looks at 512 pieces a step.
     #[must_use]
     pub fn is_interesting(&self, has: &Bitfield) -> bool {
         self.missing.intersects(has)
@@ -421,7 +423,8 @@ impl Picker {
             self.pick_new(&mut pick, choice, out);
             self.pick_shared(&mut pick, out);
         }
-        if out.len() < pick.end && self.in_endgame() {
+        // A suspect's copy would only blur who brought a bad piece.
+        if out.len() < pick.end && !options.parole && self.in_endgame() {
             self.pick_endgame(&mut pick, choice, out);
         }
         pick.reason
@@ -661,9 +664,17 @@ impl Picker {
         } else {
             PickReason::Rarest
         };
-        let piece = self
-            .choose_in_window(pick, choice)
-            .or_else(|| self.choose_overlaid(pick, random_from))?;
+        // A peer with little is not likely to have any of the rarest; what it has is compared.
+        let is_sparse = match pick.has {
+            Has::All => false,
+            Has::Some(field) => field.count_ones() < self.piece_count / WINDOW * 2,
+        };
+        let in_window = if is_sparse {
+            None
+        } else {
+            self.choose_in_window(pick, choice)
+        };
+        let piece = in_window.or_else(|| self.choose_overlaid(pick, random_from))?;
         Some((piece, reason))
     }
 
@@ -762,7 +773,7 @@ impl Picker {
             return;
         };
         if partial.sole.is_some_and(|sole| sole != pick.peer) {
-            if partial.strict && partial.asked > 0 {
+            if partial.strict && partial.is_awaited() {
                 return;
             }
             // Nobody works on it, or it was only kept as a favour.
@@ -817,6 +828,24 @@ impl Picker {
             }
             _ => {}
         }
+    }
+
+    #[cfg(test)]
+    fn assert_sound(&self) {
+        self.buckets.assert_sound();
+        for piece in 0..self.piece_count {
+            let partial = self.partials.get(&piece);
+            let missing = self.wanted.get(piece) && !self.have.get(piece);
+            assert_eq!(self.missing.get(piece), missing);
+            assert_eq!(self.untouched.get(piece), missing && partial.is_none());
+            let is_open = missing && partial.is_some_and(|partial| partial.free > 0);
+            let listed = self.open.iter().filter(|open| **open == piece).count();
+            assert_eq!(listed, usize::from(is_open));
+            if let Some(partial) = partial {
+                partial.assert_sound();
+            }
+        }
+        assert_eq!(self.untouched.count_ones(), self.buckets.len());
     }
 
     fn drop_partial(&mut self, piece: u32) -> bool {

@@ -89,6 +89,11 @@ impl Partial {
         self.received as usize == self.blocks.len()
     }
 
+    /// Whether someone is expected to bring a block: asked, and not overdue.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.blocks.len() as u32 > self.received + self.free
+    }
+
     pub(super) fn is_untouched(&self) -> bool {
         self.received == 0 && self.asked == 0
     }
@@ -195,6 +200,17 @@ impl Partial {
             }
         }
         peers
+    }
+
+    #[cfg(test)]
+    pub(super) fn assert_sound(&self) {
+        let count = |test: fn(&Block) -> bool| self.blocks.iter().filter(|b| test(b)).count();
+        assert_eq!(self.free as usize, count(Block::is_free));
+        assert_eq!(self.received as usize, count(Block::is_received));
+        let asked: usize = self.blocks.iter().map(|b| b.requesters().len()).sum();
+        assert_eq!(self.asked as usize, asked);
+        assert!(!self.blocks[..self.next as usize].iter().any(Block::is_free));
+        assert!(!self.is_untouched());
     }
 
     fn freed(&mut self, index: u32, was_free: bool) {

@@ -77,3 +77,212 @@ fn a_torrent_is_fetched_to_the_last_short_block() {
     assert_eq!((picker.missing(), picker.wanted_bytes_left()), (0, 0));
     assert!(pick(&mut picker, 1, Has::All, count(1)).is_empty());
 }
+
+#[test]
+fn first_pieces_are_random_then_rarest_first() {
+    let mut picker = Picker::new(64, PIECE, 64 * u64::from(PIECE), PickerConfig::default());
+    picker.peer_joined(&Bitfield::full(64));
+    picker.peer_joined(&field(64, &(1..64).collect::<Vec<_>>()));
+    let mut begun = Vec::new();
+    let mut random = choice();
+    for expected in [PickReason::Random; 4]
+        .into_iter()
+        .chain([PickReason::Rarest])
+    {
+        let mut out = Vec::new();
+        let options = count(4);
+        let reason = picker.pick(PeerKey(1), Has::All, &options, &mut random, &mut out);
+        assert_eq!(reason, expected);
+        begun.push(out[0].piece);
+        for block in out {
+            picker.on_received(PeerKey(1), block);
+        }
+        picker.on_hash_ok(begun[begun.len() - 1]);
+    }
+    assert_eq!(begun[4], 0);
+    assert!(begun.windows(2).take(3).any(|pair| pair[1] != pair[0] + 1));
+}
+
+#[test]
+fn sequential_fetches_the_lowest_piece() {
+    let mut picker = picker(5);
+    picker.seed_joined();
+    picker.set_sequential(true);
+    picker.set_wanted(0, false);
+    let pieces: Vec<u32> = pick(&mut picker, 1, Has::All, count(16))
+        .iter()
+        .map(|block| block.piece)
+        .collect();
+    assert!(pieces.is_sorted() && pieces[0] == 1 && pieces[15] == 4);
+}
+
+#[test]
+fn a_snubbed_peer_gets_common_pieces() {
+    let mut picker = picker(4);
+    let all = Bitfield::full(4);
+    picker.peer_joined(&all);
+    picker.peer_has(2);
+    let options = PickOptions {
+        reverse: true,
+        ..count(1)
+    };
+    assert_eq!(pick(&mut picker, 1, Has::Some(&all), options)[0].piece, 2);
+}
+
+#[test]
+fn suggested_and_allowed_pieces_are_honoured() {
+    let mut picker = picker(9);
+    picker.seed_joined();
+    let options = PickOptions {
+        suggested: &[7],
+        ..count(1)
+    };
+    assert_eq!(pick(&mut picker, 1, Has::All, options)[0].piece, 7);
+    let options = PickOptions {
+        allowed: Some(&[3, 100]),
+        ..count(9)
+    };
+    let blocks = pick(&mut picker, 2, Has::All, options);
+    assert_eq!(blocks.len(), 4);
+    assert!(blocks.iter().all(|block| block.piece == 3));
+    // A choked peer gets nothing else, in endgame neither.
+    assert_eq!(pick(&mut picker, 3, Has::All, count(31)).len(), 31);
+    assert!(picker.in_endgame());
+    let blocks = pick(&mut picker, 4, Has::All, options);
+    assert_eq!(blocks.len(), 4);
+    assert!(blocks.iter().all(|block| block.piece == 3));
+}
+
+#[test]
+fn begun_pieces_are_bounded_but_nobody_starves() {
+    let config = PickerConfig {
+        random_first: 0,
+        max_partial_pieces: 2,
+        ..PickerConfig::default()
+    };
+    let mut picker = Picker::new(100, PIECE, 100 * u64::from(PIECE), config);
+    // Each peer has pieces of its own, so that begun ones help nobody else.
+    for peer in 0..5 {
+        let own = field(100, &(peer * 20..peer * 20 + 20).collect::<Vec<_>>());
+        picker.peer_joined(&own);
+        assert_eq!(pick(&mut picker, peer, Has::Some(&own), count(1)).len(), 1);
+        assert_eq!(pick(&mut picker, peer, Has::Some(&own), count(1)).len(), 1);
+    }
+    assert_eq!(picker.partials.len(), 5);
+}
+
+#[test]
+fn a_fast_peer_gets_pieces_alone_until_others_idle() {
+    let mut picker = picker(2);
+    picker.seed_joined();
+    assert!(picker.suits_whole_pieces(u64::from(PIECE) / 20 + 1));
+    assert!(!picker.suits_whole_pieces(u64::from(PIECE) / 20 - 1));
+    let whole = PickOptions {
+        whole_pieces: true,
+        ..count(1)
+    };
+    let kept = pick(&mut picker, 1, Has::All, whole)[0].piece;
+    let others = pick(&mut picker, 2, Has::All, count(4));
+    assert!(others.iter().all(|block| block.piece != kept));
+    assert_eq!(pick(&mut picker, 2, Has::All, count(1))[0].piece, kept);
+}
+
+#[test]
+fn a_bad_piece_is_fetched_again_from_one_peer_alone() {
+    let mut picker = picker(1);
+    picker.seed_joined();
+    let mut blocks = pick(&mut picker, 1, Has::All, count(2));
+    blocks.extend(pick(&mut picker, 2, Has::All, count(2)));
+    for (at, block) in blocks.into_iter().enumerate() {
+        picker.on_received(PeerKey(1 + at as u32 / 2), block);
+    }
+    assert!(picker.piece_blocks_done(0));
+    assert_eq!(picker.on_hash_failed(0), [PeerKey(1), PeerKey(2)]);
+    let block = pick(&mut picker, 3, Has::All, count(1))[0];
+    assert!(pick(&mut picker, 1, Has::All, count(4)).is_empty());
+    assert_eq!(pick(&mut picker, 3, Has::All, count(9)).len(), 3);
+    // Not even in endgame: whose blocks these are must stay known.
+    assert!(picker.in_endgame());
+    assert!(pick(&mut picker, 1, Has::All, count(4)).is_empty());
+    // When the one peer is overdue with all of it, or gives up, another takes over.
+    let at = |index| BlockRef {
+        begin: index * BLOCK_LENGTH,
+        ..block
+    };
+    assert!((0..4).all(|index| picker.on_late(PeerKey(3), at(index))));
+    assert_eq!(pick(&mut picker, 1, Has::All, count(9)).len(), 4);
+    assert!((0..4).all(|index| picker.on_abort(PeerKey(1), at(index))));
+    assert_eq!(pick(&mut picker, 2, Has::All, count(9)).len(), 4);
+}
+
+#[test]
+fn a_suspect_gets_pieces_alone_and_joins_others_only_at_the_end() {
+    let mut picker = picker(3);
+    picker.seed_joined();
+    let shared = pick(&mut picker, 1, Has::All, count(1))[0].piece;
+    let suspect = PickOptions {
+        parole: true,
+        ..count(8)
+    };
+    let blocks = pick(&mut picker, 2, Has::All, suspect);
+    assert_eq!(blocks.len(), 8);
+    assert!(blocks.iter().all(|block| block.piece != shared));
+    let blocks = pick(&mut picker, 2, Has::All, suspect);
+    assert!(blocks.len() == 3 && blocks[0].piece == shared);
+}
+
+#[test]
+fn endgame_doubles_each_block_for_few_peers_and_tells_whom_to_cancel() {
+    let mut picker = picker(1);
+    picker.seed_joined();
+    let block = pick(&mut picker, 1, Has::All, count(4))[0];
+    for peer in 2..=3 {
+        assert_eq!(pick(&mut picker, peer, Has::All, count(9)).len(), 4);
+        assert!(pick(&mut picker, peer, Has::All, count(9)).is_empty());
+    }
+    assert!(pick(&mut picker, 4, Has::All, count(9)).is_empty());
+    assert_eq!(picker.on_received(PeerKey(2), block), Received::Fresh);
+    assert_eq!(picker.requesters(block), [PeerKey(1), PeerKey(3)]);
+    assert!(picker.on_abort(PeerKey(1), block));
+    assert_eq!(picker.on_received(PeerKey(3), block), Received::Duplicate);
+    assert_eq!(picker.contributors(0), [PeerKey(2)]);
+}
+
+#[test]
+fn an_overdue_block_is_given_away_and_still_welcome() {
+    let mut picker = picker(2);
+    picker.seed_joined();
+    let block = pick(&mut picker, 1, Has::All, count(1))[0];
+    assert!(picker.on_late(PeerKey(1), block));
+    assert!(!picker.on_late(PeerKey(1), block));
+    assert_eq!(pick(&mut picker, 2, Has::All, count(1)), [block]);
+    assert_eq!(picker.on_received(PeerKey(1), block), Received::Fresh);
+    assert_eq!(picker.requesters(block), [PeerKey(2)]);
+}
+
+#[test]
+fn blocks_that_nobody_asked_for_change_nothing() {
+    let mut picker = picker(2);
+    picker.seed_joined();
+    let block = pick(&mut picker, 1, Has::All, count(1))[0];
+    let odd = [
+        BlockRef { piece: 2, ..block },
+        BlockRef { begin: 1, ..block },
+        BlockRef { length: 1, ..block },
+        BlockRef {
+            begin: PIECE,
+            ..block
+        },
+        BlockRef {
+            begin: u32::MAX,
+            length: u32::MAX,
+            piece: u32::MAX,
+        },
+    ];
+    for block in odd {
+        assert_eq!(picker.on_received(PeerKey(1), block), Received::Unasked);
+        assert!(!picker.on_abort(PeerKey(1), block));
+    }
+    assert_eq!(picker.on_received(PeerKey(2), block), Received::Unasked);
+    assert_eq!(picker.requesters(block), [PeerKey(1)]);
+}

@@ -1,0 +1,171 @@
+//! What picking costs: a decision must stay under 5 µs and must not grow with the torrent.
+//!
+//! `cargo bench -p trackerless-core --bench picker`
+//!
+//! Every case chooses a piece nobody has begun, which is the expensive decision, and gives it
+//! back; blocks of begun pieces are cheaper.
+
+use std::hint::black_box;
+
+use divan::Bencher;
+use trackerless_core::rng::{Choice, Label};
+use trackerless_core::swarm::bitfield::Bitfield;
+use trackerless_core::swarm::picker::{
+    BLOCK_LENGTH, Has, PeerKey, PickOptions, Picker, PickerConfig,
+};
+
+const PEERS: u32 = 200;
+const SIZES: [u32; 2] = [1_000, 100_000];
+
+fn main() {
+    divan::main();
+}
+
+/// A torrent and its peers; a piece is with each peer at `per_mille`.
+struct Torrent {
+    picker: Picker,
+    choice: Choice,
+    peers: Vec<Bitfield>,
+}
+
+impl Torrent {
+    fn new(pieces: u32, per_mille: u64) -> Self {
+        let mut choice = Choice::new(&[9; 32], Label::Custom(0));
+        let length = 16 * BLOCK_LENGTH;
+        let total = u64::from(pieces) * u64::from(length);
+        let mut picker = Picker::new(pieces, length, total, PickerConfig::default());
+        let mut peers = Vec::new();
+        for _ in 0..PEERS {
+            let mut field = Bitfield::new(pieces);
+            for piece in 0..pieces {
+                if choice.below(1_000) < per_mille {
+                    field.set(piece);
+                }
+            }
+            // Even in a small torrent every peer has something to offer.
+            field.set(choice.below(u64::from(pieces)) as u32);
+            picker.peer_joined(&field);
+            peers.push(field);
+        }
+        // Past the first pieces, which are picked at random.
+        (0..4).for_each(|piece| picker.set_have(piece));
+        Self {
+            picker,
+            choice,
+            peers,
+        }
+    }
+
+    fn decide(&mut self, peer: u32, has_all: bool) {
+        let field = &self.peers[peer as usize];
+        let has = if has_all { Has::All } else { Has::Some(field) };
+        decide(&mut self.picker, peer, has, &mut self.choice);
+    }
+}
+
+fn decide(picker: &mut Picker, peer: u32, has: Has<'_>, choice: &mut Choice) {
+    let mut out = Vec::with_capacity(1);
+    let options = PickOptions {
+        count: 1,
+        ..PickOptions::default()
+    };
+    picker.pick(PeerKey(peer), has, &options, choice, &mut out);
+    for block in black_box(out) {
+        picker.on_abort(PeerKey(peer), block);
+    }
+}
+
+fn run(bencher: Bencher<'_, '_>, mut torrent: Torrent, has_all: bool) {
+    let mut peer = 0;
+    bencher.bench_local(|| {
+        peer = (peer + 1) % PEERS;
+        torrent.decide(peer, has_all);
+    });
+}
+
+/// Peers have half of everything.
+#[divan::bench(args = SIZES)]
+fn decision_dense(bencher: Bencher<'_, '_>, pieces: u32) {
+    run(bencher, Torrent::new(pieces, 500), false);
+}
+
+/// Peers have one piece in a thousand: the rarest are with others.
+#[divan::bench(args = SIZES)]
+fn decision_sparse(bencher: Bencher<'_, '_>, pieces: u32) {
+    run(bencher, Torrent::new(pieces, 1), false);
+}
+
+/// Peers have nearly everything.
+#[divan::bench(args = SIZES)]
+fn decision_nearly_seeds(bencher: Bencher<'_, '_>, pieces: u32) {
+    run(bencher, Torrent::new(pieces, 990), false);
+}
+
+/// The peer is a seed among others.
+#[divan::bench(args = SIZES)]
+fn decision_seed(bencher: Bencher<'_, '_>, pieces: u32) {
+    let mut torrent = Torrent::new(pieces, 500);
+    torrent.picker.seed_joined();
+    run(bencher, torrent, true);
+}
+
+/// The worst case: the peer has half of everything, and of what we miss a single, common piece.
+#[divan::bench(args = SIZES)]
+fn decision_needle(bencher: Bencher<'_, '_>, pieces: u32) {
+    let mut torrent = Torrent::new(pieces, 100);
+    let mut field = Bitfield::new(pieces);
+    for piece in (0..pieces).step_by(2) {
+        field.set(piece);
+        torrent.picker.set_have(piece);
+    }
+    field.set(pieces - 1);
+    torrent.picker.peer_joined(&field);
+    (0..20).for_each(|_| torrent.picker.peer_has(pieces - 1));
+    let (mut picker, mut choice) = (torrent.picker, torrent.choice);
+    bencher.bench_local(|| decide(&mut picker, PEERS, Has::Some(&field), &mut choice));
+}
+
+/// 64 pieces are open, held up by peers that are slow, and none of them is with this peer.
+#[divan::bench(args = SIZES)]
+fn decision_many_begun(bencher: Bencher<'_, '_>, pieces: u32) {
+    let mut torrent = Torrent::new(pieces, 500);
+    let options = PickOptions {
+        count: 1,
+        ..PickOptions::default()
+    };
+    let (mut picker, mut choice) = (torrent.picker, torrent.choice);
+    for peer in 0..64 {
+        let mut own = Bitfield::new(pieces);
+        own.set(100 + peer);
+        let has = Has::Some(&own);
+        picker.pick(PeerKey(peer), has, &options, &mut choice, &mut Vec::new());
+        torrent.peers.iter_mut().for_each(|field| {
+            field.clear(100 + peer);
+        });
+    }
+    let field = &torrent.peers[99];
+    bencher.bench_local(|| decide(&mut picker, 99, Has::Some(field), &mut choice));
+}
+
+/// A peer says it got a piece, and another that it lost one.
+#[divan::bench(args = SIZES)]
+fn have(bencher: Bencher<'_, '_>, pieces: u32) {
+    let mut torrent = Torrent::new(pieces, 500);
+    let mut piece = 0;
+    bencher.bench_local(|| {
+        piece = (piece + 7_919) % pieces;
+        torrent.picker.peer_has(black_box(piece));
+        torrent.picker.peer_lost(black_box(piece));
+    });
+}
+
+/// A peer with half of everything comes and goes: as many steps as it has pieces.
+#[divan::bench(args = SIZES, sample_count = 20)]
+fn join_and_leave(bencher: Bencher<'_, '_>, pieces: u32) {
+    let mut torrent = Torrent::new(pieces, 500);
+    let field = torrent.peers[0].clone();
+    bencher.bench_local(|| {
+        torrent.picker.peer_joined(black_box(&field));
+        torrent.picker.peer_left(black_box(&field));
+    });
+}
