@@ -7,8 +7,6 @@ use std::collections::BTreeSet;
 use std::vec;
 use std::vec::Vec;
 
-use quickcheck::quickcheck;
-
 use super::krpc::{self, Asker, Kind, Message, Query, Want};
 use super::{Dht, Event, Input, Lookup, LookupId};
 use crate::config::Config;

@@ -451,7 +451,7 @@ impl World {
         if !self.nodes[node].half {
             let (offset, data) = (cut as u32, data.slice(cut..));
             self.later(
-                after,
+                LATENCY,
                 other,
                 Told::Part {
                     conn: theirs,
