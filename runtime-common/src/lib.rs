@@ -1,10 +1,20 @@
 //! What both Trackerless drivers share, so that no line is written twice: file storage and its
 //! worker threads, saved state, the command line, what is printed, signals.
 //!
-//! Nothing here knows a reactor. A driver implements the loop described in [`host`].
+//! Nothing here knows a reactor. A driver implements the loop described in [`host`], and its
+//! binary is one call of [`run::main_with`].
 
+pub mod cli;
+pub mod demo;
+pub mod display;
+pub mod error;
 pub mod host;
 pub mod net;
+pub mod offline;
+pub mod run;
+pub mod session;
+pub mod signals;
 pub mod sockets;
+pub mod source;
 pub mod state;
 pub mod storage;

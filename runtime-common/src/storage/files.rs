@@ -1,5 +1,4 @@
-//! The files of one torrent: where its bytes are, and how they are reached without ever leaving
-//! the output folder.
+//! The files of one torrent, reached without ever leaving the output folder.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -21,95 +20,10 @@ const MAX_SLICES: usize = 1024;
 /// a torrent or by anybody, leads a write out of it.
 const NO_FOLLOW: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 
-/// Where the bytes of a torrent are: pieces to files.
-#[derive(Debug, Clone)]
-pub struct Layout {
-    info: Arc<Info>,
-    /// Indices of the files that hold bytes, by offset.
-    order: Vec<u32>,
-}
-
-/// A run of bytes within one file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    /// Index of the file; `None` where there is none: pads and gaps, which read as zeros.
-    pub file: Option<u32>,
-    /// First byte within the file.
-    pub offset: u64,
-    /// Bytes.
-    pub length: u32,
-}
-
-impl Layout {
-    /// The layout of `info`.
-    #[must_use]
-    pub fn new(info: Arc<Info>) -> Self {
-        let mut order: Vec<u32> = (0..info.files.len() as u32)
-            .filter(|&index| info.files[index as usize].length > 0)
-            .collect();
-        order.sort_by_key(|&index| info.files[index as usize].offset);
-        Self { info, order }
-    }
-
-    /// The torrent.
-    #[must_use]
-    pub fn info(&self) -> &Arc<Info> {
-        &self.info
-    }
-
-    /// The spans of `length` bytes at `begin` of `piece`, cut at the end of the content.
-    #[must_use]
-    pub fn spans(&self, piece: u32, begin: u32, length: u32) -> Vec<Span> {
-        let start = u64::from(piece) * u64::from(self.info.piece_length);
-        let end = start + u64::from(self.info.piece_size(piece));
-        let from = (start + u64::from(begin)).min(end);
-        let to = (from + u64::from(length)).min(end);
-        let mut at = from;
-        let mut spans = Vec::new();
-        let file_end = |index: u32| {
-            let file = &self.info.files[index as usize];
-            file.offset.saturating_add(file.length)
-        };
-        let first = self.order.partition_point(|&index| file_end(index) <= from);
-        for &index in &self.order[first..] {
-            let file = &self.info.files[index as usize];
-            if file.offset >= to {
-                break;
-            }
-            if file.offset > at {
-                spans.push(zeros(file.offset - at));
-                at = file.offset;
-            }
-            let until = file_end(index).min(to);
-            if until <= at {
-                continue;
-            }
-            spans.push(Span {
-                file: (!file.pad && file.symlink.is_none()).then_some(index),
-                offset: at - file.offset,
-                length: (until - at) as u32,
-            });
-            at = until;
-        }
-        if at < to {
-            spans.push(zeros(to - at));
-        }
-        spans
-    }
-}
-
-fn zeros(length: u64) -> Span {
-    Span {
-        file: None,
-        offset: 0,
-        length: length as u32,
-    }
-}
-
 /// The files of one torrent below one folder.
 #[derive(Debug)]
 pub struct FileStore {
-    layout: Layout,
+    info: Arc<Info>,
     root: PathBuf,
     open: Mutex<OpenFiles>,
 }
@@ -127,7 +41,7 @@ impl FileStore {
     #[must_use]
     pub fn new(info: Arc<Info>, root: PathBuf, max_open_files: usize) -> Self {
         Self {
-            layout: Layout::new(info),
+            info,
             root,
             open: Mutex::new(OpenFiles {
                 limit: max_open_files.max(1),
@@ -137,10 +51,10 @@ impl FileStore {
         }
     }
 
-    /// Pieces to files.
+    /// The torrent.
     #[must_use]
-    pub fn layout(&self) -> &Layout {
-        &self.layout
+    pub fn info(&self) -> &Arc<Info> {
+        &self.info
     }
 
     /// The folder everything is below.
@@ -154,7 +68,7 @@ impl FileStore {
     /// # Errors
     /// Those of the file system.
     pub fn prepare(&self) -> io::Result<()> {
-        let info = self.layout.info();
+        let info = &self.info;
         let special = info
             .files
             .iter()
@@ -188,19 +102,19 @@ impl FileStore {
         }
     }
 
-    /// Appends `length` bytes at `begin` of `piece` to `out`. Pads and gaps read as zeros.
+    /// Appends `length` bytes at `begin` of `piece` to `out`. Pad files read as zeros.
     ///
     /// # Errors
     /// `NotFound` or `UnexpectedEof` when not all of it is there; else those of the file system.
     pub fn read(&self, piece: u32, begin: u32, length: u32, out: &mut Vec<u8>) -> io::Result<()> {
         out.reserve(length as usize);
-        for span in self.layout.spans(piece, begin, length) {
-            let Some(index) = span.file else {
-                out.resize(out.len() + span.length as usize, 0);
+        for span in self.info.spans(piece, begin, length) {
+            let end = out.len() + span.len as usize;
+            if span.pad {
+                out.resize(end, 0);
                 continue;
-            };
-            let file = self.file(index, false)?;
-            let end = out.len() + span.length as usize;
+            }
+            let file = self.file(span.file as u32, false)?;
             let mut offset = span.offset;
             while out.len() < end {
                 // Reads into spare capacity: the bytes are not zeroed first.
@@ -217,7 +131,7 @@ impl FileStore {
     }
 
     /// Writes `blocks`, which are contiguous from `begin` of `piece` on, with as few calls as the
-    /// files allow. What falls on pads and gaps is dropped.
+    /// files allow. What falls on pad files is dropped.
     ///
     /// # Errors
     /// Those of the file system.
@@ -226,8 +140,8 @@ impl FileStore {
         let mut rest = blocks.iter().cloned();
         let mut block = Bytes::new();
         let mut slices: Vec<Bytes> = Vec::with_capacity(blocks.len().min(MAX_SLICES));
-        for span in self.layout.spans(piece, begin, length as u32) {
-            let mut left = span.length as usize;
+        for span in self.info.spans(piece, begin, length as u32) {
+            let mut left = span.len as usize;
             let mut offset = span.offset;
             while left > 0 {
                 slices.clear();
@@ -245,8 +159,8 @@ impl FileStore {
                     batch += part.len();
                     slices.push(part);
                 }
-                if let Some(index) = span.file {
-                    write_all(&*self.file(index, true)?, &slices, offset)?;
+                if !span.pad {
+                    write_all(&*self.file(span.file as u32, true)?, &slices, offset)?;
                 }
                 if batch == 0 {
                     break;
@@ -300,7 +214,7 @@ impl FileStore {
     }
 
     fn open_file(&self, index: u32, write: bool) -> io::Result<File> {
-        let file = &self.layout.info().files[index as usize];
+        let file = &self.info.files[index as usize];
         let folder = self.folder(&file.path, write)?;
         let name = last(&file.path)?;
         if !write {

@@ -23,7 +23,7 @@ use trackerless_core::id::Id20;
 use trackerless_core::io::{JobError, JobId, JobResult, StateKind, TorrentId, Work};
 
 use crate::state::StateDir;
-pub use files::{FileStore, Layout};
+pub use files::FileStore;
 use resolve::Resolver;
 use worker::{Queue, Task, Worker};
 
@@ -36,6 +36,8 @@ pub struct StorageConfig {
     pub memory_budget: usize,
     /// Open files at most, per torrent.
     pub max_open_files: usize,
+    /// Whether nothing may be made or written below the output folder.
+    pub read_only: bool,
     /// Whether files are flushed to the device when a torrent is closed.
     pub sync_on_close: bool,
     /// Where torrents without a folder of their own are put; without it they are refused.
@@ -50,6 +52,7 @@ impl Default for StorageConfig {
             threads: 0,
             memory_budget: 64 << 20,
             max_open_files: 128,
+            read_only: false,
             sync_on_close: true,
             output: None,
             state: None,

@@ -11,7 +11,7 @@ use super::files::FileStore;
 
 /// A bit set, most significant bit first, of the pieces of which at least one byte may be there.
 pub(super) fn present(store: &FileStore) -> io::Result<Vec<u8>> {
-    let info = store.layout().info();
+    let info = store.info();
     let mut bits = vec![0u8; (info.piece_count as usize).div_ceil(8)];
     let piece_length = u64::from(info.piece_length.max(1));
     let mut mark = |from: u64, to: u64| {
@@ -49,7 +49,7 @@ pub(super) fn present(store: &FileStore) -> io::Result<Vec<u8>> {
 
 /// A piece of zeros is complete as a hole, in files that were copied sparsely.
 fn mark_zero_pieces(store: &FileStore, bits: &mut [u8]) {
-    let info = store.layout().info();
+    let info = store.info();
     let zero_hash = |length: u32| -> [u8; 20] {
         let zeros = [0u8; 16 * 1024];
         let mut hasher = Sha1::new();

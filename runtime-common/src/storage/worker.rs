@@ -11,7 +11,7 @@ use trackerless_core::id::Id20;
 use trackerless_core::io::{
     Digest, HashKind, JobError, JobId, JobResult, Opened, StateKind, TorrentId,
 };
-use trackerless_core::metainfo::Info;
+use trackerless_core::metainfo::{Info, merkle};
 
 use super::files::FileStore;
 use super::piece::Piece;
@@ -20,6 +20,8 @@ use super::{Shared, job_error, lock};
 
 /// Bytes read from disk at once to be hashed.
 const HASH_CHUNK: u32 = 256 * 1024;
+/// Bytes under one leaf of a hash tree.
+const MERKLE_BLOCK: usize = 16 * 1024;
 
 pub(super) enum Task {
     Open {
@@ -210,8 +212,11 @@ impl Worker {
         let short: Id20 = info.hashes.short();
         let root = self.shared.folder(&short).ok_or(JobError::Permission)?;
         let store = FileStore::new(info, root, self.shared.config.max_open_files);
-        let found = store
-            .prepare()
+        let prepared = match self.shared.config.read_only {
+            true => Ok(()),
+            false => store.prepare(),
+        };
+        let found = prepared
             .and_then(|()| present(&store))
             .map_err(|error| job_error(&error))?;
         self.shared
@@ -275,6 +280,9 @@ impl Worker {
         begin: u32,
         data: Bytes,
     ) -> Result<(), JobError> {
+        if self.shared.config.read_only {
+            return Err(JobError::Permission);
+        }
         let store = self.shared.torrent(torrent)?;
         check_range(&store, piece, begin, data.len() as u32)?;
         let kept = self.pieces.entry((torrent, piece)).or_default();
@@ -303,7 +311,7 @@ impl Worker {
 
     fn hash(&mut self, torrent: TorrentId, index: u32, kind: HashKind) -> Result<Digest, JobError> {
         let store = self.shared.torrent(torrent)?;
-        let size = store.layout().info().piece_size(index);
+        let size = store.info().piece_size(index);
         let mut piece = self.pieces.get_mut(&(torrent, index));
         match kind {
             HashKind::Sha1 => {
@@ -325,7 +333,15 @@ impl Worker {
                 .map_err(|error| job_error(&error))?;
                 Ok(Digest::Sha1(hasher.finalize().into()))
             }
-            HashKind::Merkle => Err(JobError::Unsupported),
+            HashKind::Merkle => {
+                let mut tree = PieceTree::default();
+                let piece = piece.as_deref();
+                visit(&store, index, piece, 0..size, &mut self.buffer, |bytes| {
+                    tree.update(bytes);
+                })
+                .map_err(|error| job_error(&error))?;
+                Ok(Digest::Merkle(tree.finish(store.info(), index)))
+            }
         }
     }
 
@@ -353,12 +369,56 @@ impl Worker {
     }
 }
 
+/// The hashes of a piece's blocks of 16 KiB (BEP 52).
+#[derive(Default)]
+struct PieceTree {
+    leaves: Vec<merkle::Hash>,
+    block: Vec<u8>,
+}
+
+impl PieceTree {
+    fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = MERKLE_BLOCK - self.block.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            if now.len() == MERKLE_BLOCK {
+                self.leaves.push(merkle::leaf(now));
+            } else {
+                self.block.extend_from_slice(now);
+                if self.block.len() == MERKLE_BLOCK {
+                    self.end_block();
+                }
+            }
+            bytes = later;
+        }
+    }
+
+    fn end_block(&mut self) {
+        self.leaves.push(merkle::leaf(&self.block));
+        self.block.clear();
+    }
+
+    fn finish(mut self, info: &Info, piece: u32) -> merkle::Hash {
+        if !self.block.is_empty() {
+            self.end_block();
+        }
+        let file = info.spans(piece, 0, 1).next();
+        let file = file.and_then(|span| info.files.get(span.file));
+        if file.is_some_and(|file| file.length > u64::from(info.piece_length)) {
+            // A piece of a larger file is a tree of full height, the last one too.
+            let full = 1usize << merkle::layer_height(info.piece_length);
+            self.leaves.resize(full.max(self.leaves.len()), [0; 32]);
+        }
+        merkle::root(self.leaves, 0)
+    }
+}
+
 fn answer(result: Result<JobResult, JobError>) -> JobResult {
     result.unwrap_or_else(JobResult::Failed)
 }
 
 fn check_range(store: &FileStore, piece: u32, begin: u32, length: u32) -> Result<(), JobError> {
-    let size = store.layout().info().piece_size(piece);
+    let size = store.info().piece_size(piece);
     match begin.checked_add(length) {
         Some(end) if end <= size => Ok(()),
         _ => Err(JobError::Missing),

@@ -1,0 +1,152 @@
+//! The TOML file of `--config`: the options of the command line under the same names.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::values::{self, HostPorts};
+use super::{CreateArgs, NetArgs};
+use crate::error::Failure;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct ConfigFile {
+    listen: Vec<toml::Spanned<String>>,
+    bootstrap: Vec<toml::Spanned<String>>,
+    no_dht: bool,
+    no_pex: bool,
+    no_lsd: bool,
+    no_trackers: bool,
+    no_utp: bool,
+    no_tcp: bool,
+    download_limit: Option<toml::Spanned<Rate>>,
+    upload_limit: Option<toml::Spanned<Rate>>,
+    max_peers: Option<std::num::NonZeroU16>,
+    state_dir: Option<PathBuf>,
+    lab: bool,
+    record: Option<PathBuf>,
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected bytes per second, or a size as \"1M\"")]
+enum Rate {
+    Bytes(u64),
+    Text(String),
+}
+
+impl NetArgs {
+    /// Fills in what the command line left open from the file of `--config`, if there is one.
+    ///
+    /// # Errors
+    /// The file, line and key that is wrong, and what was expected.
+    pub fn with_config(mut self) -> Result<Self, Failure> {
+        let Some(path) = self.config.clone() else {
+            return Ok(self);
+        };
+        let (text, file) = load(&path)?;
+        let wrong = |span: std::ops::Range<usize>, key: &str, message: String| {
+            at(&path, &text, Some(span), &format!("{key}: {message}"))
+        };
+        if self.listen.is_empty() {
+            self.listen = addresses(&file.listen, |span, message| wrong(span, "listen", message))?;
+        }
+        if self.bootstrap.is_empty() {
+            self.bootstrap = contacts(&file.bootstrap, |span, message| {
+                wrong(span, "bootstrap", message)
+            })?;
+        }
+        let rate = |given: Option<u64>, rate: Option<toml::Spanned<Rate>>, key: &str| {
+            let Some(rate) = rate.filter(|_| given.is_none()) else {
+                return Ok(given);
+            };
+            let span = rate.span();
+            match rate.into_inner() {
+                Rate::Bytes(bytes) => Ok(Some(bytes)),
+                Rate::Text(text) => values::size(&text)
+                    .map(Some)
+                    .map_err(|message| wrong(span, key, message)),
+            }
+        };
+        self.download_limit = rate(self.download_limit, file.download_limit, "download-limit")?;
+        self.upload_limit = rate(self.upload_limit, file.upload_limit, "upload-limit")?;
+        self.max_peers = self.max_peers.or(file.max_peers.map(Into::into));
+        self.state_dir = self.state_dir.or(file.state_dir);
+        self.record = self.record.or(file.record);
+        self.no_dht |= file.no_dht;
+        self.no_pex |= file.no_pex;
+        self.no_lsd |= file.no_lsd;
+        self.no_trackers |= file.no_trackers;
+        self.no_utp |= file.no_utp;
+        self.no_tcp |= file.no_tcp;
+        self.lab |= file.lab;
+        self.output.json |= file.json;
+        self.output.quiet |= file.quiet && !self.output.verbose;
+        self.output.verbose |= file.verbose && !self.output.quiet;
+        Ok(self)
+    }
+}
+
+impl CreateArgs {
+    /// Fills in the state folder and the bootstrap nodes from the file of `--config`.
+    ///
+    /// # Errors
+    /// The file, line and key that is wrong, and what was expected.
+    pub fn with_config(mut self) -> Result<Self, Failure> {
+        let net = NetArgs {
+            config: self.config.clone(),
+            bootstrap: std::mem::take(&mut self.bootstrap),
+            state_dir: self.state_dir.take(),
+            ..NetArgs::default()
+        };
+        let net = net.with_config()?;
+        self.bootstrap = net.bootstrap;
+        self.state_dir = net.state_dir;
+        Ok(self)
+    }
+}
+
+fn load(path: &Path) -> Result<(String, ConfigFile), Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    match toml::from_str(&text) {
+        Ok(file) => Ok((text, file)),
+        Err(error) => Err(at(path, &text, error.span(), error.message())),
+    }
+}
+
+fn addresses(
+    list: &[toml::Spanned<String>],
+    wrong: impl Fn(std::ops::Range<usize>, String) -> Failure,
+) -> Result<Vec<SocketAddr>, Failure> {
+    let read = |text: &toml::Spanned<String>| {
+        values::address(text.get_ref()).map_err(|message| wrong(text.span(), message))
+    };
+    list.iter().map(read).collect()
+}
+
+fn contacts(
+    list: &[toml::Spanned<String>],
+    wrong: impl Fn(std::ops::Range<usize>, String) -> Failure,
+) -> Result<Vec<HostPorts>, Failure> {
+    let read = |text: &toml::Spanned<String>| {
+        let parsed = text.get_ref().parse();
+        parsed.map_err(|message| wrong(text.span(), message))
+    };
+    list.iter().map(read).collect()
+}
+
+fn at(path: &Path, text: &str, span: Option<std::ops::Range<usize>>, message: &str) -> Failure {
+    let line = span.map(|span| {
+        let before = text.get(..span.start).unwrap_or_default();
+        before.matches('\n').count() + 1
+    });
+    let message = message.lines().collect::<Vec<_>>().join(" ");
+    Failure::usage(match line {
+        Some(line) => format!("{}:{line}: {message}", path.display()),
+        None => format!("{}: {message}", path.display()),
+    })
+}

@@ -1,0 +1,473 @@
+//! The command line: one definition for every binary.
+
+mod config_file;
+pub mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use trackerless_core::id::Id20;
+
+use crate::error::{Failure, USAGE};
+use values::{HostPort, HostPorts, Ratio, Select};
+
+/// The routers that a start without contacts asks.
+pub const ROUTERS: [(&str, u16); 4] = [
+    ("router.bittorrent.com", 6881),
+    ("dht.transmissionbt.com", 6881),
+    ("router.utorrent.com", 6881),
+    ("dht.libtorrent.org", 25401),
+];
+
+const EXAMPLES: &str = "\
+Examples:
+  {bin} download 'magnet:?xt=urn:btih:…' -o ~/Downloads
+  {bin} create ~/album -o album.torrent --node router.example.org:6881
+  {bin} seed album.torrent --data ~
+  {bin} dht get-peers d984f67af9917b214cd8b6048ab5624c7df6a07a
+  {bin} demo";
+
+/// Trackerless torrents: downloads, seeds and makes them, and speaks their DHT.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Download a magnet link, .torrent file or info-hash, and verify it
+    Download(Box<DownloadArgs>),
+    /// Verify content on disk, then serve and announce it until stopped
+    Seed(Box<SeedArgs>),
+    /// Make a .torrent of a file or folder and print its magnet link
+    Create(CreateArgs),
+    /// Show what is inside a .torrent file or magnet link
+    Show(ShowArgs),
+    /// Hash every piece on disk and say what is missing or wrong
+    Verify(VerifyArgs),
+    /// Fetch only the metadata of a magnet link and write the .torrent
+    Metadata(Box<MetadataArgs>),
+    /// Run or ask the DHT
+    #[command(subcommand)]
+    Dht(DhtCommand),
+    /// A whole trackerless swarm on this machine, offline: DHT, seeder, leechers
+    Demo(DemoArgs),
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Options of every command that opens sockets.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Network")]
+pub struct NetArgs {
+    /// Address to listen on, UDP and TCP; port 0 picks one [default: all, 6881 or the next free]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = values::address)]
+    pub listen: Vec<SocketAddr>,
+    /// First DHT contacts, instead of the saved table and the well-known routers
+    #[arg(long, value_name = "HOST:PORT")]
+    pub bootstrap: Vec<HostPorts>,
+    /// Do without the DHT
+    #[arg(long)]
+    pub no_dht: bool,
+    /// Do without peer exchange
+    #[arg(long)]
+    pub no_pex: bool,
+    /// Do without local service discovery
+    #[arg(long)]
+    pub no_lsd: bool,
+    /// Do without trackers
+    #[arg(long)]
+    pub no_trackers: bool,
+    /// Do without uTP
+    #[arg(long)]
+    pub no_utp: bool,
+    /// Do without TCP
+    #[arg(long)]
+    pub no_tcp: bool,
+    /// Bytes per second downloaded at most, as 1M [default: no limit]
+    #[arg(long, value_name = "RATE", value_parser = values::size)]
+    pub download_limit: Option<u64>,
+    /// Bytes per second uploaded at most, as 500K [default: no limit]
+    #[arg(long, value_name = "RATE", value_parser = values::size)]
+    pub upload_limit: Option<u64>,
+    /// Connected peers per torrent at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_peers: Option<u16>,
+    /// Folder of the routing table and resume files [default: the platform's]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// TOML file with the same names as these options
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Private addresses count as distinct hosts: for test networks
+    #[arg(long)]
+    pub lab: bool,
+    /// Write every input of the engine to this file, for replay
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// What is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+impl NetArgs {
+    /// The contacts given, one by one.
+    pub fn contacts(&self) -> impl Iterator<Item = &HostPort> {
+        self.bootstrap.iter().flat_map(|list| &list.0)
+    }
+}
+
+/// What is printed.
+#[derive(Debug, Clone, Copy, Default, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// One JSON object a line on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Print only results and errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print more: peers and sources of peers
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// `download`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  download 'magnet:?xt=urn:btih:…' -o ~/Downloads
+  download album.torrent --select 0,2-5 --sequential
+  download d984f67af9917b214cd8b6048ab5624c7df6a07a --seed-ratio 1.5")]
+pub struct DownloadArgs {
+    /// Magnet link, .torrent file or info-hash (hex or base32)
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// Folder the content is put into
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub output: PathBuf,
+    /// A peer known beforehand
+    #[arg(long, value_name = "ADDR:PORT", value_parser = values::dialable)]
+    pub peer: Vec<SocketAddr>,
+    /// Only these files, by number as `show` prints them: 0,2-5
+    #[arg(long, value_name = "FILES")]
+    pub select: Option<Select>,
+    /// Pieces in order
+    #[arg(long)]
+    pub sequential: bool,
+    /// Go on seeding when complete
+    #[arg(long)]
+    pub seed: bool,
+    /// Seed until this much of the size was uploaded
+    #[arg(long, value_name = "R")]
+    pub seed_ratio: Option<Ratio>,
+    /// Seed for this long
+    #[arg(long, value_name = "DUR", value_parser = values::duration)]
+    pub seed_time: Option<Duration>,
+    /// Sockets and printing.
+    #[command(flatten)]
+    pub net: NetArgs,
+}
+
+/// `seed`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  seed album.torrent --data ~/Music
+  seed album.torrent --data . --upload-limit 2M")]
+pub struct SeedArgs {
+    /// The .torrent file
+    #[arg(value_name = "TORRENT")]
+    pub torrent: PathBuf,
+    /// The folder that holds the content
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// A peer known beforehand
+    #[arg(long, value_name = "ADDR:PORT", value_parser = values::dialable)]
+    pub peer: Vec<SocketAddr>,
+    /// Sockets and printing.
+    #[command(flatten)]
+    pub net: NetArgs,
+}
+
+/// `create`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  create ~/album -o album.torrent
+  create film.mkv -o film.torrent --node 'router.bittorrent.com:6881, 127.0.0.1:8080'
+  create ~/album -o album.torrent --piece-length 1M --name 'My album'")]
+pub struct CreateArgs {
+    /// File or folder
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    /// The .torrent file to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// DHT nodes to name [default: our routing table's, or the bootstrap nodes]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub node: Vec<HostPorts>,
+    /// Bytes per piece, a power of two from 16K to 64M [default: by size]
+    #[arg(long, value_name = "SIZE", value_parser = values::size32)]
+    pub piece_length: Option<u32>,
+    /// Name of the content [default: that of PATH]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// A comment
+    #[arg(long)]
+    pub comment: Option<String>,
+    /// Only the trackers named, no DHT or peer exchange (BEP 27)
+    #[arg(long)]
+    pub private: bool,
+    /// A tracker; each one is a tier
+    #[arg(long, value_name = "URL", value_parser = tracker_url)]
+    pub tracker: Vec<String>,
+    /// A web seed (BEP 19)
+    #[arg(long, value_name = "URL", value_parser = web_url)]
+    pub web_seed: Vec<String>,
+    /// The format of BEP 3, which every client reads [default]
+    #[arg(long)]
+    pub v1: bool,
+    /// Bootstrap nodes used where there is no saved routing table
+    #[arg(long, value_name = "HOST:PORT")]
+    pub bootstrap: Vec<HostPorts>,
+    /// Folder of the routing table [default: the platform's]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// TOML file with the same names as the options of `download`
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What is printed.
+    #[command(flatten)]
+    pub output_args: OutputArgs,
+}
+
+/// `show`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  show album.torrent
+  show album.torrent --magnet
+  show 'magnet:?xt=urn:btih:…' --json")]
+pub struct ShowArgs {
+    /// Magnet link, .torrent file or info-hash
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// Print the magnet link only
+    #[arg(long, conflicts_with = "json")]
+    pub magnet: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  verify album.torrent --data ~/Music")]
+pub struct VerifyArgs {
+    /// The .torrent file
+    #[arg(value_name = "TORRENT")]
+    pub torrent: PathBuf,
+    /// The folder that holds the content
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// What is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `metadata`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  metadata 'magnet:?xt=urn:btih:…' -o album.torrent")]
+pub struct MetadataArgs {
+    /// Magnet link or info-hash
+    #[arg(value_name = "MAGNET")]
+    pub magnet: String,
+    /// The .torrent file to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// A peer known beforehand
+    #[arg(long, value_name = "ADDR:PORT", value_parser = values::dialable)]
+    pub peer: Vec<SocketAddr>,
+    /// Sockets and printing.
+    #[command(flatten)]
+    pub net: NetArgs,
+}
+
+/// `dht`
+#[derive(Debug, Subcommand)]
+pub enum DhtCommand {
+    /// Be a node of the DHT until stopped
+    Run {
+        /// Give contacts, but store nothing
+        #[arg(long)]
+        router: bool,
+        /// Ask, but answer nothing (BEP 43)
+        #[arg(long, conflicts_with = "router")]
+        read_only: bool,
+        /// Sockets and printing.
+        #[command(flatten)]
+        net: Box<NetArgs>,
+    },
+    /// Ping one node
+    Ping {
+        /// Its address
+        #[arg(value_name = "ADDR:PORT", value_parser = values::dialable)]
+        addr: SocketAddr,
+        /// Sockets and printing.
+        #[command(flatten)]
+        net: Box<NetArgs>,
+    },
+    /// Find the nodes closest to an id
+    FindNode {
+        /// 40 hexadecimal digits
+        #[arg(value_name = "ID", value_parser = values::id20)]
+        id: Id20,
+        /// Sockets and printing.
+        #[command(flatten)]
+        net: Box<NetArgs>,
+    },
+    /// Find the peers of an info-hash
+    GetPeers {
+        /// 40 hexadecimal digits, or base32
+        #[arg(value_name = "HASH", value_parser = values::id20)]
+        hash: Id20,
+        /// Sockets and printing.
+        #[command(flatten)]
+        net: Box<NetArgs>,
+    },
+    /// Announce a port as a peer of an info-hash
+    Announce {
+        /// 40 hexadecimal digits, or base32
+        #[arg(value_name = "HASH", value_parser = values::id20)]
+        hash: Id20,
+        /// The port [default: the one our datagrams come from]
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+        port: Option<u16>,
+        /// Sockets and printing.
+        #[command(flatten)]
+        net: Box<NetArgs>,
+    },
+}
+
+/// `demo`
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Nodes of the DHT
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=200))]
+    pub nodes: u16,
+    /// Leechers
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=50))]
+    pub leechers: u16,
+    /// Bytes of the file that is shared
+    #[arg(long, default_value = "16M", value_parser = values::size)]
+    pub size: u64,
+    /// What is printed.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+fn tracker_url(text: &str) -> Result<String, String> {
+    url(text, &["http://", "https://", "udp://"])
+}
+
+fn web_url(text: &str) -> Result<String, String> {
+    url(text, &["http://", "https://"])
+}
+
+fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
+    let rest = schemes.iter().find_map(|scheme| text.strip_prefix(scheme));
+    let good = rest.is_some_and(|rest| {
+        !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(|b| b.is_ascii_graphic())
+    });
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "expected a URL that begins with {}, not \"{text}\"",
+            schemes.join(" or ")
+        ))
+    }
+}
+
+impl Cli {
+    /// Reads the command line of this process; prints help or one line of error and exits where
+    /// it asks for that.
+    #[must_use]
+    pub fn parse_or_exit(binary: &'static str) -> Self {
+        match Self::parse_from_args(binary, std::env::args_os()) {
+            Ok(cli) => cli,
+            Err(Parsed::Text(text)) => {
+                crate::display::print(&text);
+                std::process::exit(0)
+            }
+            Err(Parsed::Wrong(failure)) => {
+                eprintln!("error: {failure}");
+                std::process::exit(i32::from(failure.code))
+            }
+        }
+    }
+
+    /// Reads a command line, its first element being the program.
+    ///
+    /// # Errors
+    /// A text that was asked for (help, version), or what is wrong.
+    pub fn parse_from_args<I, T>(binary: &'static str, args: I) -> Result<Self, Parsed>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<std::ffi::OsString> + Clone,
+    {
+        let command = definition(binary);
+        let matches = command.try_get_matches_from(args);
+        let cli = matches.and_then(|matches| Self::from_arg_matches(&matches));
+        cli.map_err(|error| {
+            if error.use_stderr() {
+                Parsed::Wrong(Failure {
+                    code: USAGE,
+                    message: one_line(&error.to_string()),
+                })
+            } else {
+                Parsed::Text(error.to_string())
+            }
+        })
+    }
+}
+
+/// What a command line is when it is not a command.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// Help or version, for standard output.
+    Text(String),
+    /// It is wrong.
+    Wrong(Failure),
+}
+
+/// The definition under the name of one binary.
+pub(crate) fn definition(binary: &'static str) -> clap::Command {
+    Cli::command()
+        .name(binary)
+        .bin_name(binary)
+        .after_help(EXAMPLES.replace("{bin}", binary))
+}
+
+/// The parser's message without its usage block: what is wrong, and the near miss.
+fn one_line(message: &str) -> String {
+    let lines = message
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    let line = lines.collect::<Vec<_>>().join("; ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    format!("{line} (see --help)")
+}
+
+#[cfg(test)]
+mod tests;

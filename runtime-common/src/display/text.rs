@@ -1,0 +1,135 @@
+//! Words and numbers for people.
+
+use std::time::Duration;
+
+use trackerless_core::event::{CloseReason, PeerSource, SourceStatus};
+use trackerless_core::io::{IoReason, JobError};
+
+/// A size, as `1.5 MiB`.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64;
+    let mut unit = "";
+    for next in units {
+        value /= 1024.0;
+        unit = next;
+        if value < 1024.0 {
+            break;
+        }
+    }
+    if value < 10.0 {
+        format!("{value:.1} {unit}")
+    } else {
+        format!("{value:.0} {unit}")
+    }
+}
+
+/// A duration, as `1h 5m` or `12s`.
+#[must_use]
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// Text of others without what could steer a terminal.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// A source of peers, as `--json` names it.
+#[must_use]
+pub fn source_name(source: PeerSource) -> &'static str {
+    match source {
+        PeerSource::Manual => "manual",
+        PeerSource::Tracker => "tracker",
+        PeerSource::Lsd => "lsd",
+        PeerSource::Dht => "dht",
+        PeerSource::Pex => "pex",
+        PeerSource::Incoming => "incoming",
+        PeerSource::Resume => "resume",
+        _ => "other",
+    }
+}
+
+/// The state of a source, as `--json` names it.
+#[must_use]
+pub fn status_name(status: SourceStatus) -> &'static str {
+    match status {
+        SourceStatus::Disabled => "disabled",
+        SourceStatus::Working => "working",
+        SourceStatus::Idle => "idle",
+        SourceStatus::Failed => "failed",
+    }
+}
+
+/// Why a connection ended.
+#[must_use]
+pub fn close_reason(reason: &CloseReason) -> String {
+    match reason {
+        CloseReason::Io(io) => match io {
+            IoReason::Eof => "closed by the peer",
+            IoReason::Reset => "reset by the peer",
+            IoReason::Refused => "connection refused",
+            IoReason::Unreachable => "unreachable",
+            IoReason::TimedOut => "timed out",
+            IoReason::NoBuffers => "out of buffers or descriptors",
+            IoReason::AddressUnavailable => "address unavailable",
+            IoReason::Local => "closed by this host",
+            _ => "network error",
+        }
+        .into(),
+        CloseReason::HandshakeTimeout => "no handshake in time".into(),
+        CloseReason::Idle => "silent for too long".into(),
+        CloseReason::BadHandshake => "bad handshake".into(),
+        CloseReason::SelfConnection => "it is ourselves".into(),
+        CloseReason::Duplicate => "connected already".into(),
+        CloseReason::Protocol(rule) => format!("protocol: {rule}"),
+        CloseReason::Banned => "sent bad data".into(),
+        CloseReason::Useless => "nothing to exchange".into(),
+        CloseReason::Limit(limit) => format!("limit: {limit}"),
+        CloseReason::Shutdown => "stopped".into(),
+        _ => "closed".into(),
+    }
+}
+
+/// Why storage failed, and what to try.
+#[must_use]
+pub fn job_error(error: JobError) -> &'static str {
+    match error {
+        JobError::NoSpace => "no space left: free some and run the same command again",
+        JobError::Permission => {
+            "not allowed to write there: check the folder's permissions, and that no symbolic \
+             link stands where a file should be"
+        }
+        JobError::Missing => "a file is missing or shorter than it was: verify the content",
+        JobError::Io => "the device reported an error: check the disk",
+        _ => "storage failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(256 << 20), "256 MiB");
+        assert_eq!(bytes(u64::MAX), "16 EiB");
+        assert_eq!(duration(Duration::from_secs(3_900)), "1h 5m");
+        assert_eq!(printable("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
+    }
+}

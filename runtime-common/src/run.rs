@@ -1,0 +1,408 @@
+//! From the command line to an exit status; the driver is a parameter.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use trackerless_core::Config;
+use trackerless_core::io::AddTorrent;
+
+use crate::cli::{
+    Cli, Command, DhtCommand, DownloadArgs, MetadataArgs, NetArgs, SeedArgs, definition,
+};
+use crate::display::{Reporter, note};
+use crate::error::{DONE, Failure};
+use crate::host::{App, Arrival, Inbox, Setup};
+use crate::offline::{self, Outer};
+use crate::session::{Contacts, DhtApp, DhtTask, Goal, SeedGoal, TorrentApp, TorrentPlan};
+use crate::sockets::Listen;
+use crate::source::Source;
+use crate::state::StateDir;
+use crate::storage::{Storage, StorageConfig};
+
+/// Runs one engine to its end on the calling thread; returns the exit status its app gave.
+///
+/// # Errors
+/// Only what happened before the app was started, as an address that cannot be bound.
+pub trait Driver: Fn(Setup) -> Result<u8, Failure> + Sync {}
+
+impl<F: Fn(Setup) -> Result<u8, Failure> + Sync> Driver for F {}
+
+/// The whole main function of a binary: reads the command line, runs the command, prints what
+/// goes wrong in one line.
+pub fn main_with(binary: &'static str, driver: impl Driver) -> ExitCode {
+    let cli = Cli::parse_or_exit(binary);
+    let json = wants_json(&cli.command);
+    let code = match run(binary, cli.command, &driver) {
+        Ok(code) => code,
+        Err(failure) => {
+            if json {
+                let args = crate::cli::OutputArgs {
+                    json,
+                    ..Default::default()
+                };
+                Reporter::new(args).failure(&failure);
+            } else {
+                note(&format!("error: {failure}"));
+            }
+            failure.code
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn run(binary: &'static str, command: Command, driver: &dyn Driver) -> Result<u8, Failure> {
+    match command {
+        Command::Download(args) => driver(download(*args)?),
+        Command::Seed(args) => driver(seed(*args)?),
+        Command::Metadata(args) => driver(metadata(*args)?),
+        Command::Dht(command) => driver(dht(command)?),
+        Command::Demo(args) => crate::demo::run(&args, driver),
+        Command::Create(args) => offline::create_command(args),
+        Command::Show(args) => offline::show_command(&args),
+        Command::Verify(args) => offline::verify_command(&args),
+        Command::Completions { shell } => {
+            let mut out = Vec::new();
+            clap_complete::generate(shell, &mut definition(binary), binary, &mut out);
+            crate::display::print(&String::from_utf8_lossy(&out));
+            Ok(DONE)
+        }
+    }
+}
+
+fn wants_json(command: &Command) -> bool {
+    match command {
+        Command::Download(args) => args.net.output.json,
+        Command::Seed(args) => args.net.output.json,
+        Command::Metadata(args) => args.net.output.json,
+        Command::Create(args) => args.output_args.json,
+        Command::Show(args) => args.json,
+        Command::Verify(args) => args.output.json,
+        Command::Demo(args) => args.output.json,
+        Command::Completions { .. } => false,
+        Command::Dht(command) => match command {
+            DhtCommand::Run { net, .. }
+            | DhtCommand::Ping { net, .. }
+            | DhtCommand::FindNode { net, .. }
+            | DhtCommand::GetPeers { net, .. }
+            | DhtCommand::Announce { net, .. } => net.output.json,
+        },
+    }
+}
+
+fn download(args: DownloadArgs) -> Result<Setup, Failure> {
+    let source = Source::read(&args.source)?;
+    let net = with_transport(args.net)?;
+    if let (Some(select), Source::Torrent(torrent, _)) = (&args.select, &source) {
+        let files = torrent.info.files.len();
+        if let Some(beyond) = select.0.iter().find(|&&index| index as usize >= files) {
+            return Err(Failure::usage(format!(
+                "--select: {beyond}: expected file numbers from 0 to {}",
+                files - 1
+            )));
+        }
+    }
+    // A folder is made by the first write, but a file in its place is told now.
+    if args.output.exists() && !args.output.is_dir() {
+        return Err(Failure::usage(format!(
+            "--output: {}: expected a folder",
+            args.output.display()
+        )));
+    }
+    let goal = Goal::Download(SeedGoal {
+        forever: args.seed,
+        ratio: args.seed_ratio,
+        time: args.seed_time,
+    });
+    torrent_setup(net, source, goal, args.output, |add| {
+        add.peers = args.peer;
+        add.select = args.select.map(|select| select.0).unwrap_or_default();
+        add.sequential = args.sequential;
+    })
+}
+
+fn seed(args: SeedArgs) -> Result<Setup, Failure> {
+    let (torrent, raw) = crate::source::torrent(&args.torrent)?;
+    let net = with_transport(args.net)?;
+    if !args.data.is_dir() {
+        return Err(Failure::usage(format!(
+            "--data: {}: expected the folder that holds the content",
+            args.data.display()
+        )));
+    }
+    let source = Source::Torrent(Box::new(torrent), raw);
+    torrent_setup(net, source, Goal::Seed, args.data, |add| {
+        add.peers = args.peer;
+        add.check = true;
+    })
+}
+
+fn metadata(args: MetadataArgs) -> Result<Setup, Failure> {
+    let magnet = crate::source::magnet(&args.magnet)?;
+    let net = with_transport(args.net)?;
+    let folder = args.output.parent();
+    if folder.is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        return Err(Failure::usage(format!(
+            "--output: {}: expected a file in a folder that exists",
+            args.output.display()
+        )));
+    }
+    let source = Source::Magnet(Box::new(magnet), args.magnet);
+    torrent_setup(
+        net,
+        source,
+        Goal::Metadata(args.output),
+        ".".into(),
+        |add| {
+            add.peers = args.peer;
+            add.metadata_only = true;
+        },
+    )
+}
+
+fn torrent_setup(
+    net: NetArgs,
+    source: Source,
+    goal: Goal,
+    folder: PathBuf,
+    fill: impl FnOnce(&mut AddTorrent),
+) -> Result<Setup, Failure> {
+    let state = state_dir(&net);
+    let info_hash = source.hashes().short();
+    let name = source.name();
+    let outer = match &source {
+        Source::Magnet(magnet, _) => Outer {
+            trackers: magnet.trackers.clone(),
+            nodes: magnet.nodes.clone(),
+            web_seeds: magnet.web_seeds.clone(),
+            ..Outer::default()
+        },
+        Source::Torrent(..) => Outer::default(),
+    };
+    let mut add = AddTorrent::new(source.into_core());
+    if matches!(goal, Goal::Download(_)) {
+        let saved = state
+            .as_ref()
+            .and_then(|state| state.load_resume(info_hash));
+        add.resume = saved.map(Into::into);
+    }
+    fill(&mut add);
+    let read_only = !matches!(goal, Goal::Download(_));
+    let plan = TorrentPlan {
+        add,
+        name,
+        goal,
+        contacts: Contacts::of(&net, state.as_ref()),
+        tcp: !net.no_tcp,
+        outer,
+    };
+    let app = TorrentApp::new(plan, Reporter::new(net.output));
+    let mut parts = Parts::new(&net, state)?;
+    parts.storage.output = Some(folder);
+    parts.storage.read_only = read_only;
+    parts.setup(Box::new(app))
+}
+
+fn dht(command: DhtCommand) -> Result<Setup, Failure> {
+    let (task, net, router, read_only) = match command {
+        DhtCommand::Run {
+            router,
+            read_only,
+            net,
+        } => (DhtTask::Run, net, router, read_only),
+        DhtCommand::Ping { addr, net } => (DhtTask::Ping(addr), net, false, true),
+        DhtCommand::FindNode { id, net } => (DhtTask::FindNode(id), net, false, true),
+        DhtCommand::GetPeers { hash, net } => (DhtTask::GetPeers(hash), net, false, true),
+        DhtCommand::Announce { hash, port, net } => {
+            (DhtTask::Announce(hash, port), net, false, true)
+        }
+    };
+    let mut net = net.with_config()?;
+    if net.no_dht {
+        return Err(Failure::usage("--no-dht: the dht commands need the DHT"));
+    }
+    // No peers here, so nothing to listen for.
+    net.no_tcp = true;
+    let state = state_dir(&net);
+    let contacts = Contacts::of(&net, state.as_ref());
+    let app = DhtApp::new(task, contacts, Reporter::new(net.output))?;
+    // One question is no node: it must not replace the table of one.
+    let saves = task == DhtTask::Run;
+    let mut parts = Parts::new(&net, state.filter(|_| saves))?;
+    parts.config.dht.read_only = read_only;
+    if router {
+        parts.config.dht.max_stored_torrents = 0;
+    }
+    parts.setup(Box::new(app))
+}
+
+fn with_transport(net: NetArgs) -> Result<NetArgs, Failure> {
+    let net = net.with_config()?;
+    if net.no_tcp {
+        return Err(Failure::usage(
+            "--no-tcp: peers are reached over TCP only in this version, as uTP is not there yet",
+        ));
+    }
+    Ok(net)
+}
+
+fn state_dir(net: &NetArgs) -> Option<StateDir> {
+    match &net.state_dir {
+        Some(root) => Some(StateDir::new(root)),
+        None => StateDir::platform(),
+    }
+}
+
+/// What a [`Setup`] is made of, before its app is known.
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) listen: Vec<Listen>,
+    pub(crate) storage: StorageConfig,
+    pub(crate) record: Option<PathBuf>,
+    /// Whether Ctrl-C is for this engine.
+    pub(crate) signals: bool,
+}
+
+impl Parts {
+    fn new(net: &NetArgs, state: Option<StateDir>) -> Result<Self, Failure> {
+        let mut config = Config {
+            lab: net.lab,
+            tcp: !net.no_tcp,
+            ..Config::default()
+        };
+        config.dht.enabled = !net.no_dht;
+        config.swarm.dht = !net.no_dht;
+        config.limits.download_rate = net.download_limit.unwrap_or(0);
+        config.limits.upload_rate = net.upload_limit.unwrap_or(0);
+        if let Some(peers) = net.max_peers {
+            config.swarm.max_peers = peers;
+        }
+        let listen = if net.listen.is_empty() {
+            Listen::defaults().to_vec()
+        } else {
+            net.listen.iter().copied().map(Listen::exactly).collect()
+        };
+        if let Some(folder) = net.record.as_ref().and_then(|path| path.parent())
+            && !folder.as_os_str().is_empty()
+            && !folder.is_dir()
+        {
+            return Err(Failure::usage(format!(
+                "--record: {}: expected a folder that exists",
+                folder.display()
+            )));
+        }
+        Ok(Self {
+            config,
+            listen,
+            storage: StorageConfig {
+                state,
+                ..StorageConfig::default()
+            },
+            record: net.record.clone(),
+            signals: true,
+        })
+    }
+
+    /// Parts of an engine on `listen` that prints nothing and saves nothing.
+    pub(crate) fn local(listen: Listen) -> Self {
+        Self {
+            config: Config {
+                lab: true,
+                ..Config::default()
+            },
+            listen: vec![listen],
+            storage: StorageConfig::default(),
+            record: None,
+            signals: false,
+        }
+    }
+
+    pub(crate) fn setup(self, app: Box<dyn App>) -> Result<Setup, Failure> {
+        self.config
+            .validate()
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)
+            .map_err(|error| Failure::failed(format!("no randomness: {error}")))?;
+        let inbox = Inbox::new();
+        if self.signals {
+            crate::signals::install(Arc::clone(&inbox))
+                .map_err(|error| Failure::failed(format!("signals: {error}")))?;
+        }
+        let answers = Arc::clone(&inbox);
+        let storage = Storage::new(self.storage, move |job, result| {
+            answers.push(Arrival::JobDone(job, result));
+        });
+        Ok(Setup {
+            config: Arc::new(self.config),
+            seed,
+            listen: self.listen,
+            storage,
+            inbox,
+            app,
+            record: self.record,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Parsed;
+
+    fn setup(line: &[&str]) -> Result<Setup, Failure> {
+        let cli = match Cli::parse_from_args("t", [&["t"], line].concat()) {
+            Ok(cli) => cli,
+            Err(Parsed::Wrong(failure)) => return Err(failure),
+            Err(Parsed::Text(text)) => panic!("{text}"),
+        };
+        let setup = std::cell::RefCell::new(None);
+        let code = match cli.command {
+            Command::Download(args) => download(*args)?,
+            Command::Seed(args) => seed(*args)?,
+            Command::Metadata(args) => metadata(*args)?,
+            Command::Dht(command) => dht(command)?,
+            _ => panic!("opens no socket"),
+        };
+        *setup.borrow_mut() = Some(code);
+        Ok(setup.into_inner().unwrap())
+    }
+
+    const HASH: &str = "d984f67af9917b214cd8b6048ab5624c7df6a07a";
+
+    #[test]
+    fn options_reach_the_engine() {
+        let local = ["--listen", "127.0.0.1:0", "--bootstrap", "127.0.0.1:9"];
+        let options = ["--lab", "--upload-limit", "2M", "--max-peers", "7"];
+        let line = [&["download", HASH][..], &local, &options].concat();
+        let got = setup(&line).unwrap();
+        assert!(got.config.lab && got.config.tcp);
+        assert_eq!(got.config.limits.upload_rate, 2 << 20);
+        assert_eq!(got.config.swarm.max_peers, 7);
+        let address = "127.0.0.1:0".parse().unwrap();
+        assert_eq!(got.listen, [Listen::exactly(address)]);
+        let router = setup(&[&["dht", "run", "--router"][..], &local].concat()).unwrap();
+        assert_eq!(router.config.dht.max_stored_torrents, 0);
+        assert!(!router.config.tcp);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_a_reason() {
+        for (line, reason) in [
+            (&["download", "nothing.torrent"][..], "no such file"),
+            (&["download", "magnet:?dn=x"], "info-hash"),
+            (&["download", HASH, "--no-tcp"], "--no-tcp"),
+            (&["dht", "run", "--no-dht"], "--no-dht"),
+            (
+                &["dht", "get-peers", HASH, "--listen", "127.0.0.1:0"],
+                "--bootstrap",
+            ),
+            (&["metadata", HASH, "-o", "/nowhere/at/all"], "--output"),
+        ] {
+            let failure = setup(line).err().unwrap();
+            assert_eq!(failure.code, crate::error::USAGE, "{line:?}");
+            assert!(failure.message.contains(reason), "{line:?}: {failure}");
+            assert!(!failure.message.contains('\n'));
+        }
+    }
+}

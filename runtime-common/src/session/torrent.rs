@@ -1,0 +1,437 @@
+//! `download`, `seed` and `metadata`: one torrent from its source to its goal.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use trackerless_core::engine::TorrentStats;
+use trackerless_core::event::{CommandError, Done, Event, PeerSource, Transport};
+use trackerless_core::io::{AddTorrent, Command, Tag, TorrentId};
+use trackerless_core::metainfo::Info;
+
+use super::{Contacts, GOODBYE_SECONDS, TAG_SAVE, TAG_SHUTDOWN, TAG_TASK, report_listening};
+use crate::cli::values::Ratio;
+use crate::display::{
+    Reporter, SourceTable, bytes, close_reason, job_error, printable, source_name, status_name,
+};
+use crate::error::{DONE, Failure, INTERRUPTED};
+use crate::host::{App, Flow, View};
+use crate::offline::{Outer, torrent_bytes};
+
+/// When a torrent is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goal {
+    /// When complete, and the goals of seeding, if any, are reached.
+    Download(SeedGoal),
+    /// Never; fails when the content is not complete.
+    Seed,
+    /// When the metadata is there; it is written to this file.
+    Metadata(PathBuf),
+}
+
+/// How long to seed after a download.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SeedGoal {
+    /// Until stopped, or until one of the others.
+    pub forever: bool,
+    /// Until this much of the size was uploaded.
+    pub ratio: Option<Ratio>,
+    /// For this long.
+    pub time: Option<Duration>,
+}
+
+impl SeedGoal {
+    fn seeds(&self) -> bool {
+        self.forever || self.ratio.is_some() || self.time.is_some()
+    }
+}
+
+/// What a [`TorrentApp`] is to do.
+#[derive(Debug)]
+pub struct TorrentPlan {
+    /// The torrent.
+    pub add: AddTorrent,
+    /// What to call it until its metadata is there.
+    pub name: String,
+    /// When it is done.
+    pub goal: Goal,
+    /// Whom the DHT asks first.
+    pub contacts: Contacts,
+    /// Whether TCP is listened on.
+    pub tcp: bool,
+    /// What surrounds `info` in the `.torrent` that `metadata` writes.
+    pub outer: Outer,
+}
+
+/// One torrent from its source to its goal.
+pub struct TorrentApp {
+    plan: TorrentPlan,
+    report: Reporter,
+    torrent: Option<TorrentId>,
+    started: Instant,
+    complete: Option<Instant>,
+    last: Option<TorrentStats>,
+    sources: SourceTable,
+    found: BTreeMap<SocketAddr, PeerSource>,
+    ending: Option<Ending>,
+}
+
+struct Ending {
+    code: u8,
+    seconds: u32,
+}
+
+/// Peers whose source is remembered for the table.
+const MAX_REMEMBERED: usize = 10_000;
+
+impl TorrentApp {
+    /// An app for `plan`.
+    #[must_use]
+    pub fn new(plan: TorrentPlan, report: Reporter) -> Self {
+        Self {
+            plan,
+            report,
+            torrent: None,
+            started: Instant::now(),
+            complete: None,
+            last: None,
+            sources: SourceTable::default(),
+            found: BTreeMap::new(),
+            ending: None,
+        }
+    }
+
+    fn metadata(&mut self, info: &Arc<Info>) -> Flow {
+        self.plan.name = printable(&info.name);
+        let size: u64 = info
+            .files
+            .iter()
+            .filter(|file| !file.pad)
+            .map(|file| file.length)
+            .sum();
+        let files = info.files.iter().filter(|file| !file.pad).count();
+        self.report.event(
+            "metadata",
+            json!({
+                "name": info.name,
+                "size": size,
+                "files": files,
+                "info_hash": info.hashes.best().to_string(),
+            }),
+        );
+        let what = format!(
+            "{}: {}, {files} {}, {} pieces of {}",
+            self.plan.name,
+            bytes(size),
+            if files == 1 { "file" } else { "files" },
+            info.piece_count,
+            bytes(info.piece_length.into()),
+        );
+        let Goal::Metadata(path) = &self.plan.goal else {
+            self.report.say(&what);
+            return Flow::Continue;
+        };
+        let torrent = torrent_bytes(&info.raw, &self.plan.outer);
+        match crate::state::write_atomic(path, &torrent) {
+            Ok(()) => {
+                let path = path.display().to_string();
+                self.report.result(&format!("{what}\nwritten to {path}"));
+                self.end(DONE)
+            }
+            Err(error) => {
+                let message = format!("{}: {error}", path.display());
+                self.fail(Failure::failed(message))
+            }
+        }
+    }
+
+    fn checked(&mut self, ok: u32, bad: u32, view: &dyn View) -> Flow {
+        self.report
+            .event("verified", json!({ "pieces_ok": ok, "pieces_bad": bad }));
+        if self.plan.goal != Goal::Seed {
+            if ok > 0 || bad > 0 {
+                self.report
+                    .say(&format!("{ok} pieces are on disk already, {bad} are wrong"));
+            }
+            return Flow::Continue;
+        }
+        let stats = self.torrent.and_then(|torrent| view.torrent(torrent));
+        if bad == 0 && stats.is_none_or(|stats| stats.done >= stats.total) {
+            self.report.say(&format!(
+                "{}: all {ok} pieces are right; seeding, stop with Ctrl-C",
+                self.plan.name
+            ));
+            return Flow::Continue;
+        }
+        // Leaves at once: what is missing would be downloaded over the user's files.
+        self.report.failure(&Failure::failed(format!(
+            "{}: only {ok} pieces are right, {bad} are wrong, the rest is missing; check --data, \
+             or fetch them with download",
+            self.plan.name
+        )));
+        Flow::Exit(crate::error::FAILED)
+    }
+
+    fn completed(&mut self, view: &dyn View) -> Flow {
+        if self.complete.is_some() {
+            return Flow::Continue;
+        }
+        self.complete = Some(Instant::now());
+        if self.plan.goal == Goal::Seed {
+            return Flow::Continue;
+        }
+        self.read_stats(view);
+        let (downloaded, uploaded) = self
+            .last
+            .map_or((0, 0), |stats| (stats.downloaded, stats.uploaded));
+        let seconds = self.started.elapsed().as_millis() as f64 / 1000.0;
+        self.report.event(
+            "complete",
+            json!({ "seconds": seconds, "downloaded": downloaded, "uploaded": uploaded }),
+        );
+        match &self.plan.goal {
+            Goal::Download(seed) if seed.seeds() => {
+                self.report
+                    .say(&format!("{}: complete, seeding", self.plan.name));
+                Flow::Continue
+            }
+            _ => self.end(DONE),
+        }
+    }
+
+    fn seeded_enough(&self) -> bool {
+        let (Goal::Download(goal), Some(since)) = (&self.plan.goal, self.complete) else {
+            return false;
+        };
+        let time = goal.time.is_some_and(|time| since.elapsed() >= time);
+        let ratio = match (goal.ratio, &self.last) {
+            (Some(ratio), Some(stats)) => {
+                u128::from(stats.uploaded) * 1000 >= u128::from(stats.total) * u128::from(ratio.0)
+            }
+            _ => false,
+        };
+        time || ratio
+    }
+
+    fn read_stats(&mut self, view: &dyn View) {
+        if let Some(stats) = self.torrent.and_then(|torrent| view.torrent(torrent)) {
+            self.last = Some(stats);
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) -> Flow {
+        self.report.failure(&failure);
+        self.end(failure.code)
+    }
+
+    /// Says goodbye, then leaves with `code`.
+    fn end(&mut self, code: u8) -> Flow {
+        if self.ending.is_some() {
+            return Flow::Continue;
+        }
+        self.ending = Some(Ending { code, seconds: 0 });
+        Flow::Commands(vec![
+            (TAG_SAVE, Command::Save),
+            (TAG_SHUTDOWN, Command::Shutdown),
+        ])
+    }
+
+    fn leave(&mut self) -> Flow {
+        let code = self.ending.as_ref().map_or(DONE, |ending| ending.code);
+        self.report.finish();
+        self.summary(code);
+        Flow::Exit(code)
+    }
+
+    fn summary(&mut self, code: u8) {
+        if matches!(self.plan.goal, Goal::Metadata(_)) {
+            return;
+        }
+        if !self.sources.is_empty() && !self.report.json() {
+            self.report.say(&self.sources.render());
+        }
+        let Some(stats) = &self.last else { return };
+        let seconds = self.started.elapsed().as_secs_f64();
+        let state = match (self.complete, code) {
+            (Some(_), _) => "complete",
+            (None, INTERRUPTED) => "interrupted",
+            (None, _) => "not complete",
+        };
+        self.report.result(&format!(
+            "{}: {state}, {} of {} here, {} downloaded, {} uploaded, {seconds:.1} s",
+            self.plan.name,
+            bytes(stats.done),
+            bytes(stats.total),
+            bytes(stats.downloaded),
+            bytes(stats.uploaded),
+        ));
+    }
+
+    fn command_done(&mut self, tag: Tag, result: &Result<Done, Box<CommandError>>) -> Flow {
+        match (tag, result) {
+            (TAG_TASK, Ok(Done::Torrent(torrent))) => {
+                self.torrent = Some(*torrent);
+                Flow::Continue
+            }
+            (TAG_TASK, Err(error)) => {
+                let failure = match &**error {
+                    CommandError::BadSource(message) => Failure::usage(message.clone()),
+                    other => Failure::failed(command_error(other)),
+                };
+                self.fail(failure)
+            }
+            (TAG_SHUTDOWN, _) => self.leave(),
+            (_, Err(error)) => {
+                // A contact that is away is no reason to stop: peers may come by other ways.
+                self.report
+                    .detail(|| format!("dht: {}", command_error(error)));
+                Flow::Continue
+            }
+            _ => Flow::Continue,
+        }
+    }
+}
+
+impl App for TorrentApp {
+    fn start(&mut self, listening: &[SocketAddr]) -> Vec<(Tag, Command)> {
+        report_listening(&self.report, listening, self.plan.tcp);
+        self.started = Instant::now();
+        let mut commands = self.plan.contacts.commands();
+        commands.push((TAG_TASK, Command::AddTorrent(self.plan.add.clone())));
+        commands
+    }
+
+    fn on_event(&mut self, event: &Event, view: &dyn View) -> Flow {
+        match event {
+            Event::CommandDone { tag, result } => return self.command_done(*tag, result),
+            Event::Metadata { info, .. } => return self.metadata(info),
+            Event::Checked { ok, bad, .. } => return self.checked(*ok, *bad, view),
+            Event::Complete { .. } => return self.completed(view),
+            Event::PeerFound { addr, source, .. } => {
+                self.sources.found(*source);
+                if self.found.len() < MAX_REMEMBERED {
+                    self.found.entry(*addr).or_insert(*source);
+                }
+                self.report.event(
+                    "peer_found",
+                    json!({ "address": addr.to_string(), "source": source_name(*source) }),
+                );
+            }
+            Event::PeerConnected(peer) => {
+                let source = if peer.incoming {
+                    Some(PeerSource::Incoming)
+                } else {
+                    self.found.get(&peer.addr).copied()
+                };
+                if let Some(source) = source {
+                    self.sources.connected(source);
+                }
+                let transport = match peer.transport {
+                    Transport::Tcp => "tcp",
+                    Transport::Utp => "utp",
+                };
+                self.report.event(
+                    "peer_connected",
+                    json!({
+                        "address": peer.addr.to_string(),
+                        "transport": transport,
+                        "encrypted": peer.encrypted,
+                        "client": peer.client,
+                    }),
+                );
+                self.report
+                    .detail(|| format!("{} connected: {}", peer.addr, printable(&peer.client)));
+            }
+            Event::PeerClosed { addr, reason, .. } => {
+                let reason = close_reason(reason);
+                self.report.event(
+                    "peer_closed",
+                    json!({ "address": addr.to_string(), "reason": reason }),
+                );
+                self.report.detail(|| format!("{addr} closed: {reason}"));
+            }
+            Event::Source {
+                source,
+                status,
+                peers,
+                next_update,
+                ..
+            } => {
+                self.sources.status(*source, *status, *peers, *next_update);
+                self.report.event(
+                    "source",
+                    json!({
+                        "source": source_name(*source),
+                        "status": status_name(*status),
+                        "next_update": next_update.map(|next| next.as_secs()),
+                        "seeds": Value::Null,
+                        "peers": peers,
+                    }),
+                );
+                self.report.detail(|| {
+                    let (name, status) = (source_name(*source), status_name(*status));
+                    format!("{name}: {status}, {peers} peers found")
+                });
+            }
+            Event::PieceFailed { piece, blame, .. } => {
+                let blame: Vec<String> = blame.iter().map(ToString::to_string).collect();
+                self.report
+                    .event("piece_failed", json!({ "piece": piece, "blame": blame }));
+                self.report.say(&format!(
+                    "piece {piece} was wrong; sent by {}",
+                    blame.join(", ")
+                ));
+            }
+            Event::StorageFailed { piece, error, .. } => {
+                let place = piece.map_or(String::new(), |piece| format!(" (piece {piece})"));
+                let message = format!("{}{place}: {}", self.plan.name, job_error(*error));
+                return self.fail(Failure::failed(message));
+            }
+            _ => {}
+        }
+        Flow::Continue
+    }
+
+    fn on_second(&mut self, view: &dyn View) -> Flow {
+        if let Some(ending) = &mut self.ending {
+            ending.seconds += 1;
+            if ending.seconds >= GOODBYE_SECONDS {
+                return self.leave();
+            }
+            return Flow::Continue;
+        }
+        self.read_stats(view);
+        if let Some(stats) = &self.last {
+            self.report.progress(&self.plan.name, stats);
+        }
+        if self.seeded_enough() {
+            return self.end(DONE);
+        }
+        Flow::Continue
+    }
+
+    fn on_interrupt(&mut self) -> Flow {
+        self.report
+            .say("stopping; press Ctrl-C again to stop at once");
+        self.end(INTERRUPTED)
+    }
+}
+
+pub(super) fn command_error(error: &CommandError) -> String {
+    match error {
+        CommandError::BadSource(message) => message.clone(),
+        CommandError::Duplicate(_) => "the torrent is here already".into(),
+        CommandError::UnknownTorrent => "no such torrent".into(),
+        CommandError::Limit(limit) => format!("a limit is reached: {limit}"),
+        CommandError::NoDht => "the DHT is off, or has no socket".into(),
+        CommandError::BadState(what) => format!("saved state is ignored: {what}"),
+        CommandError::NoAnswer => "no node answered; try --bootstrap HOST:PORT".into(),
+        _ => "refused".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

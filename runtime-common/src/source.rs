@@ -1,0 +1,111 @@
+//! SOURCE of a command line: a magnet link, a `.torrent` file or a bare info-hash.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+
+use bytes::Bytes;
+use trackerless_core::id::InfoHashes;
+use trackerless_core::metainfo::{Magnet, Torrent};
+
+use crate::error::Failure;
+
+/// Largest `.torrent` file read.
+pub const MAX_TORRENT: u64 = 128 << 20;
+
+/// What a SOURCE is, read and validated.
+#[derive(Debug)]
+pub enum Source {
+    /// A link, or a bare hash; the text as it came.
+    Magnet(Box<Magnet>, String),
+    /// A file; its bytes as they came.
+    Torrent(Box<Torrent>, Bytes),
+}
+
+impl Source {
+    /// Reads and validates SOURCE.
+    ///
+    /// # Errors
+    /// What is wrong, where, and what was expected.
+    pub fn read(text: &str) -> Result<Self, Failure> {
+        let path = Path::new(text);
+        if text.starts_with("magnet:") || (is_hash(text) && !path.exists()) {
+            let magnet = magnet(text)?;
+            return Ok(Self::Magnet(Box::new(magnet), text.to_owned()));
+        }
+        let (torrent, raw) = torrent(path)?;
+        Ok(Self::Torrent(Box::new(torrent), raw))
+    }
+
+    /// The hashes it names.
+    #[must_use]
+    pub fn hashes(&self) -> InfoHashes {
+        match self {
+            Self::Magnet(magnet, _) => magnet.hashes,
+            Self::Torrent(torrent, _) => torrent.info.hashes,
+        }
+    }
+
+    /// What to call it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let name = match self {
+            Self::Magnet(magnet, _) => magnet.name.clone(),
+            Self::Torrent(torrent, _) => Some(torrent.info.name.clone()),
+        };
+        let name = name.unwrap_or_else(|| self.hashes().short().to_string());
+        crate::display::printable(&name)
+    }
+
+    /// As the engine takes it.
+    #[must_use]
+    pub fn into_core(self) -> trackerless_core::io::Source {
+        match self {
+            Self::Magnet(_, text) => trackerless_core::io::Source::Magnet(text),
+            Self::Torrent(_, raw) => trackerless_core::io::Source::Torrent(raw),
+        }
+    }
+}
+
+/// Reads a magnet link or bare hash.
+///
+/// # Errors
+/// What is wrong, where, and what was expected.
+pub fn magnet(text: &str) -> Result<Magnet, Failure> {
+    Magnet::parse(text).map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// Reads a `.torrent` file.
+///
+/// # Errors
+/// What is wrong, where, and what was expected.
+pub fn torrent(path: &Path) -> Result<(Torrent, Bytes), Failure> {
+    let wrong = |message: String| Failure::usage(format!("{}: {message}", path.display()));
+    let file = fs::File::open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            wrong("no such file, and neither a magnet link nor an info-hash".into())
+        }
+        _ => wrong(error.to_string()),
+    })?;
+    let mut raw = Vec::new();
+    file.take(MAX_TORRENT + 1)
+        .read_to_end(&mut raw)
+        .map_err(|error| wrong(error.to_string()))?;
+    if raw.len() as u64 > MAX_TORRENT {
+        return Err(wrong(format!(
+            "expected a .torrent file of at most {MAX_TORRENT} bytes"
+        )));
+    }
+    let raw = Bytes::from(raw);
+    let torrent = Torrent::parse(raw.clone()).map_err(|error| wrong(error.to_string()))?;
+    Ok((torrent, raw))
+}
+
+fn is_hash(text: &str) -> bool {
+    let base32 = |b: u8| b.is_ascii_alphabetic() || (b'2'..=b'7').contains(&b);
+    match text.len() {
+        40 | 64 => text.bytes().all(|b| b.is_ascii_hexdigit()),
+        32 => text.bytes().all(base32),
+        _ => false,
+    }
+}
