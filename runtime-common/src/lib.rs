@@ -5,7 +5,6 @@
 //! binary is one call of [`run::main_with`].
 
 pub mod cli;
-pub mod demo;
 pub mod display;
 pub mod error;
 pub mod host;

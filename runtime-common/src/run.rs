@@ -8,7 +8,7 @@ use trackerless_core::Config;
 use trackerless_core::io::AddTorrent;
 
 use crate::cli::{
-    Cli, Command, DhtCommand, DownloadArgs, MetadataArgs, NetArgs, SeedArgs, definition,
+    Cli, Command, DemoArgs, DhtCommand, DownloadArgs, MetadataArgs, NetArgs, SeedArgs, definition,
 };
 use crate::display::{Reporter, note};
 use crate::error::{DONE, Failure};
@@ -20,20 +20,20 @@ use crate::source::Source;
 use crate::state::StateDir;
 use crate::storage::{Storage, StorageConfig};
 
-/// Runs one engine to its end on the calling thread; returns the exit status its app gave.
-///
-/// # Errors
-/// Only what happened before the app was started, as an address that cannot be bound.
-pub trait Driver: Fn(Setup) -> Result<u8, Failure> + Sync {}
-
-impl<F: Fn(Setup) -> Result<u8, Failure> + Sync> Driver for F {}
-
 /// The whole main function of a binary: reads the command line, runs the command, prints what
 /// goes wrong in one line.
-pub fn main_with(binary: &'static str, driver: impl Driver) -> ExitCode {
+///
+/// `one` runs one engine to its end on the calling thread and returns the exit status its app
+/// gave; it fails only with what happened before the app was started, as an address that cannot
+/// be bound. `demo` runs the demo, which is many engines.
+pub fn main_with(
+    binary: &'static str,
+    one: impl FnOnce(Setup) -> Result<u8, Failure>,
+    demo: impl FnOnce(&DemoArgs) -> Result<u8, Failure>,
+) -> ExitCode {
     let cli = Cli::parse_or_exit(binary);
     let json = wants_json(&cli.command);
-    let code = match run(binary, cli.command, &driver) {
+    let code = match run(binary, cli.command, one, demo) {
         Ok(code) => code,
         Err(failure) => {
             if json {
@@ -51,13 +51,18 @@ pub fn main_with(binary: &'static str, driver: impl Driver) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn run(binary: &'static str, command: Command, driver: &dyn Driver) -> Result<u8, Failure> {
+fn run(
+    binary: &'static str,
+    command: Command,
+    one: impl FnOnce(Setup) -> Result<u8, Failure>,
+    demo: impl FnOnce(&DemoArgs) -> Result<u8, Failure>,
+) -> Result<u8, Failure> {
     match command {
-        Command::Download(args) => driver(download(*args)?),
-        Command::Seed(args) => driver(seed(*args)?),
-        Command::Metadata(args) => driver(metadata(*args)?),
-        Command::Dht(command) => driver(dht(command)?),
-        Command::Demo(args) => crate::demo::run(&args, driver),
+        Command::Download(args) => one(download(*args)?),
+        Command::Seed(args) => one(seed(*args)?),
+        Command::Metadata(args) => one(metadata(*args)?),
+        Command::Dht(command) => one(dht(command)?),
+        Command::Demo(args) => demo(&args),
         Command::Create(args) => offline::create_command(args),
         Command::Show(args) => offline::show_command(&args),
         Command::Verify(args) => offline::verify_command(&args),
@@ -254,13 +259,11 @@ fn state_dir(net: &NetArgs) -> Option<StateDir> {
 }
 
 /// What a [`Setup`] is made of, before its app is known.
-pub(crate) struct Parts {
-    pub(crate) config: Config,
-    pub(crate) listen: Vec<Listen>,
-    pub(crate) storage: StorageConfig,
-    pub(crate) record: Option<PathBuf>,
-    /// Whether Ctrl-C is for this engine.
-    pub(crate) signals: bool,
+struct Parts {
+    config: Config,
+    listen: Vec<Listen>,
+    storage: StorageConfig,
+    record: Option<PathBuf>,
 }
 
 impl Parts {
@@ -299,25 +302,10 @@ impl Parts {
                 ..StorageConfig::default()
             },
             record: net.record.clone(),
-            signals: true,
         })
     }
 
-    /// Parts of an engine on `listen` that prints nothing and saves nothing.
-    pub(crate) fn local(listen: Listen) -> Self {
-        Self {
-            config: Config {
-                lab: true,
-                ..Config::default()
-            },
-            listen: vec![listen],
-            storage: StorageConfig::default(),
-            record: None,
-            signals: false,
-        }
-    }
-
-    pub(crate) fn setup(self, app: Box<dyn App>) -> Result<Setup, Failure> {
+    fn setup(self, app: Box<dyn App>) -> Result<Setup, Failure> {
         self.config
             .validate()
             .map_err(|error| Failure::usage(error.to_string()))?;
@@ -325,10 +313,8 @@ impl Parts {
         getrandom::fill(&mut seed)
             .map_err(|error| Failure::failed(format!("no randomness: {error}")))?;
         let inbox = Inbox::new();
-        if self.signals {
-            crate::signals::install(Arc::clone(&inbox))
-                .map_err(|error| Failure::failed(format!("signals: {error}")))?;
-        }
+        crate::signals::install(Arc::clone(&inbox))
+            .map_err(|error| Failure::failed(format!("signals: {error}")))?;
         let answers = Arc::clone(&inbox);
         let storage = Storage::new(self.storage, move |job, result| {
             answers.push(Arrival::JobDone(job, result));
@@ -356,16 +342,13 @@ mod tests {
             Err(Parsed::Wrong(failure)) => return Err(failure),
             Err(Parsed::Text(text)) => panic!("{text}"),
         };
-        let setup = std::cell::RefCell::new(None);
-        let code = match cli.command {
-            Command::Download(args) => download(*args)?,
-            Command::Seed(args) => seed(*args)?,
-            Command::Metadata(args) => metadata(*args)?,
-            Command::Dht(command) => dht(command)?,
+        match cli.command {
+            Command::Download(args) => download(*args),
+            Command::Seed(args) => seed(*args),
+            Command::Metadata(args) => metadata(*args),
+            Command::Dht(command) => dht(command),
             _ => panic!("opens no socket"),
-        };
-        *setup.borrow_mut() = Some(code);
-        Ok(setup.into_inner().unwrap())
+        }
     }
 
     const HASH: &str = "d984f67af9917b214cd8b6048ab5624c7df6a07a";
