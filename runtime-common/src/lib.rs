@@ -5,6 +5,7 @@
 //! binary is one call of [`run::main_with`].
 
 pub mod cli;
+pub mod demo;
 pub mod display;
 pub mod error;
 pub mod host;

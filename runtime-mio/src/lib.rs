@@ -4,4 +4,18 @@
 mod driver;
 mod reactor;
 
+use trackerless_common::error::Failure;
+use trackerless_common::host::Setup;
+
 pub use driver::Driver;
+
+/// Runs one engine to its end on the calling thread; returns the exit status its app gave.
+///
+/// # Errors
+/// What could not be opened before the app was started, or a failure of the selector.
+pub fn run(setup: Setup) -> Result<u8, Failure> {
+    let driver = Driver::new(setup).map_err(|error| Failure::failed(error.to_string()))?;
+    driver
+        .run()
+        .map_err(|error| Failure::failed(format!("the selector: {error}")))
+}

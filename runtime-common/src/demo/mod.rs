@@ -1,0 +1,236 @@
+//! A whole trackerless swarm on this machine: a DHT, one seeder, and leechers that know nothing
+//! but a magnet link. Offline: every socket is on 127.0.0.1.
+
+mod apps;
+mod content;
+mod state;
+mod view;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, Scope};
+use std::time::{Duration, Instant};
+
+use trackerless_core::Config;
+use trackerless_core::io::{AddTorrent, Source};
+
+use crate::cli::DemoArgs;
+use crate::error::{DONE, FAILED, Failure, INTERRUPTED};
+use crate::host::{App, Arrival, Handle, Inbox, Setup};
+use crate::sockets::Listen;
+use crate::storage::{Storage, StorageConfig};
+use apps::{DhtNode, Peer};
+use content::Content;
+use state::{Shared, State};
+use view::View;
+
+/// The whole demo takes a few seconds; over this much it says what it waits for and gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Time between looks at the state.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Time for goodbyes at the end.
+const GOODBYE: Duration = Duration::from_secs(3);
+
+/// Runs one engine to its end on the calling thread; returns the exit status its app gave.
+pub type RunOne = dyn Fn(Setup) -> Result<u8, Failure> + Sync;
+
+/// Runs the demo, every engine on a thread of its own; returns the exit status.
+///
+/// # Errors
+/// What could not be done.
+pub fn run(args: &DemoArgs, run_one: &RunOne) -> Result<u8, Failure> {
+    let begun = Instant::now();
+    let interrupts = Inbox::new();
+    crate::signals::install(Arc::clone(&interrupts))
+        .map_err(|error| Failure::failed(format!("signals: {error}")))?;
+    let content = Content::make(args.size)?;
+    let mut view = View::new(args.output);
+    view.begin(args, &content);
+    let shared = Shared::new(args.nodes.into(), args.leechers.into());
+    let played = thread::scope(|scope| {
+        let mut demo = Demo {
+            shared: Arc::clone(&shared),
+            view: &mut view,
+            scope,
+            run_one,
+            handles: Vec::new(),
+            interrupts,
+            deadline: begun + PATIENCE,
+        };
+        let played = demo.play(&content);
+        demo.say_goodbye();
+        played
+    });
+    view.clear();
+    match played {
+        Ok(()) => {
+            let right = view.end(&shared.lock(), &content, begun.elapsed());
+            Ok(if right { DONE } else { FAILED })
+        }
+        Err(Stop::Interrupted) => Ok(INTERRUPTED),
+        Err(Stop::Failed(failure)) => Err(failure),
+    }
+}
+
+enum Stop {
+    Interrupted,
+    Failed(Failure),
+}
+
+struct Demo<'d, 'scope, 'env> {
+    shared: Arc<Shared>,
+    view: &'d mut View,
+    scope: &'scope Scope<'scope, 'env>,
+    run_one: &'env RunOne,
+    handles: Vec<Handle>,
+    interrupts: Arc<Inbox>,
+    deadline: Instant,
+}
+
+impl Demo<'_, '_, '_> {
+    fn play(&mut self, content: &Content) -> Result<(), Stop> {
+        let (nodes, peers) = {
+            let state = self.shared.lock();
+            (state.nodes.len(), state.peers.len())
+        };
+        for node in 0..nodes {
+            // Everybody asks the first one, as everybody asks a router.
+            let contacts = self.addresses(0..node.min(1));
+            let app = DhtNode::new(Arc::clone(&self.shared), node, contacts);
+            self.start(Box::new(app), None)?;
+            if node == 0 {
+                self.wait("the first node", |state| state.nodes[0].addr.is_some())?;
+            }
+        }
+        self.wait("the DHT to come up", |state| {
+            state.nodes.iter().all(|node| node.ready)
+        })?;
+
+        for peer in 0..peers {
+            let torrent = if peer == 0 {
+                AddTorrent {
+                    check: true,
+                    ..AddTorrent::new(Source::Torrent(content.torrent.clone()))
+                }
+            } else {
+                AddTorrent::new(Source::Magnet(content.magnet.clone()))
+            };
+            let contact = (peer * 7) % nodes;
+            let contacts = self.addresses(contact..contact + 1);
+            let app = Peer::new(Arc::clone(&self.shared), peer, contacts, torrent);
+            self.start(Box::new(app), Some(content.folder(peer)))?;
+            if peer == 0 {
+                // Whoever asks before the announce finds nobody, and asks again much later.
+                self.wait("the seeder to announce itself", |state| {
+                    state.peers[0].announced
+                })?;
+            }
+        }
+        self.wait("the leechers to have the file", |state| {
+            let mut leechers = state.peers.iter().skip(1);
+            leechers.all(|peer| peer.complete.is_some())
+        })
+    }
+
+    fn addresses(&self, nodes: Range<usize>) -> Vec<SocketAddr> {
+        let state = self.shared.lock();
+        let nodes = state.nodes[nodes].iter();
+        nodes.filter_map(|node| node.addr).collect()
+    }
+
+    /// Starts one engine; with `output` it is a peer.
+    fn start(&mut self, app: Box<dyn App>, output: Option<PathBuf>) -> Result<(), Stop> {
+        let setup = setup(app, output).map_err(Stop::Failed)?;
+        self.handles.push(Handle::new(Arc::clone(&setup.inbox)));
+        let (run_one, shared) = (self.run_one, Arc::clone(&self.shared));
+        self.scope.spawn(move || {
+            let failure = run_one(setup).err();
+            shared.change(|state| {
+                state.stopped += 1;
+                state.failure = state.failure.take().or(failure);
+            });
+        });
+        Ok(())
+    }
+
+    fn wait(&mut self, what: &str, done: impl Fn(&State) -> bool) -> Result<(), Stop> {
+        self.view.phase(what);
+        let shared = Arc::clone(&self.shared);
+        let mut arrivals = Vec::new();
+        let mut state = shared.lock();
+        loop {
+            self.view.look(&mut state);
+            self.interrupts.drain(&mut arrivals);
+            if !arrivals.is_empty() {
+                return Err(Stop::Interrupted);
+            }
+            if let Some(failure) = &state.failure {
+                return Err(Stop::Failed(failure.clone()));
+            }
+            if done(&state) {
+                return Ok(());
+            }
+            if Instant::now() >= self.deadline {
+                let seconds = PATIENCE.as_secs();
+                return Err(Stop::Failed(Failure::failed(format!(
+                    "waited {seconds} s in vain for {what}: is the machine very busy?"
+                ))));
+            }
+            state = shared.wait(state, LOOK_EVERY);
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        let deadline = Instant::now() + GOODBYE;
+        self.interrupt_all();
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.lock();
+        while state.stopped < self.handles.len() {
+            state = shared.wait(state, LOOK_EVERY);
+            if Instant::now() >= deadline {
+                drop(state);
+                // The second interrupt ends them without goodbyes.
+                return self.interrupt_all();
+            }
+        }
+    }
+
+    fn interrupt_all(&self) {
+        for handle in &self.handles {
+            handle.interrupt();
+        }
+    }
+}
+
+/// Parts of an engine on loopback that saves nothing; with `output` it is a peer.
+fn setup(app: Box<dyn App>, output: Option<PathBuf>) -> Result<Setup, Failure> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)
+        .map_err(|error| Failure::failed(format!("no randomness: {error}")))?;
+    let config = Config {
+        lab: true,
+        tcp: output.is_some(),
+        ..Config::default()
+    };
+    let inbox = Inbox::new();
+    let answers = Arc::clone(&inbox);
+    let storage = StorageConfig {
+        threads: 1,
+        sync_on_close: false,
+        output,
+        ..StorageConfig::default()
+    };
+    Ok(Setup {
+        config: Arc::new(config),
+        seed,
+        listen: vec![Listen::exactly((Ipv4Addr::LOCALHOST, 0).into())],
+        storage: Storage::new(storage, move |job, result| {
+            answers.push(Arrival::JobDone(job, result));
+        }),
+        inbox,
+        app,
+        record: None,
+    })
+}
