@@ -267,6 +267,15 @@ impl Decoder {
         }
     }
 
+    /// Memory held for an unfinished payload.
+    #[cfg(test)]
+    pub(super) fn pending_capacity(&self) -> usize {
+        match &self.body {
+            Body::Whole { data, .. } => data.capacity(),
+            _ => 0,
+        }
+    }
+
     /// Bytes of the head, as far as what is there tells.
     fn head_len(&self) -> usize {
         if self.have < 4 || (self.have == 4 && self.frame_len() == 0) {
