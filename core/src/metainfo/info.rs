@@ -24,6 +24,9 @@ pub struct Rules {
     pub max_files: u32,
     /// Most elements of a path.
     pub max_path_depth: u32,
+    /// Most bytes of all paths of a `file tree` written out in full (each element counts 24 more):
+    /// a few deep folders would else make a small tree a huge list.
+    pub max_path_bytes: u64,
     /// Largest piece length, bytes: a whole piece has to be held to be checked.
     pub max_piece_length: u32,
     /// Which names can be stored.
@@ -36,6 +39,7 @@ impl Default for Rules {
             max_pieces: 4_000_000,
             max_files: 1_000_000,
             max_path_depth: 90,
+            max_path_bytes: 256 * 1024 * 1024,
             max_piece_length: 512 * 1024 * 1024,
             paths: PathStyle::default(),
         }
@@ -371,8 +375,6 @@ fn merge<'a>(
         let shown = other.names.join(&b'/').escape_ascii().to_string();
         return wrong(shown, "the same files as in info.files");
     }
-    // One file followed by padding is written as a list; the tree tells what it is.
-    v1.single &= v2.single;
     Ok(v1)
 }
 
@@ -434,7 +436,7 @@ fn place(
     Ok(Placed { files, total })
 }
 
-/// Tells colliding names apart; links follow the file that kept the name.
+/// Tells colliding names apart. Pad files are never written, so theirs do not matter.
 fn rename(files: &mut [File]) {
     tell_apart(
         files

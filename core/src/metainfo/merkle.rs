@@ -184,3 +184,69 @@ impl MerkleHasher {
         self.layer.push(piece.finish(self.piece_height));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::hex;
+    use quickcheck::quickcheck;
+    use std::vec;
+
+    /// The definition: leaves padded with zeros to a power of two, folded level by level.
+    fn folded(mut level: Vec<Hash>, pad: Hash, width: usize) -> Hash {
+        level.resize(width, pad);
+        while level.len() > 1 {
+            level = level
+                .chunks(2)
+                .map(|pair| parent(&pair[0], &pair[1]))
+                .collect();
+        }
+        level[0]
+    }
+
+    #[test]
+    fn padding_hashes_are_those_of_zero_trees() {
+        assert_eq!(pad_hash(0), [0; 32]);
+        assert_eq!(
+            hex(&pad_hash(1)),
+            "f5a5fd42d16a20302798ef6ed309979b43003d2320d9f0e8ea9831a92759fb4b"
+        );
+        assert_eq!(pad_hash(4), folded(vec![[0; 32]], [0; 32], 16));
+        assert_eq!(root([], 3), pad_hash(3));
+        assert_eq!(root([[7; 32]], 3), [7; 32]);
+    }
+
+    #[test]
+    fn heights_of_layers() {
+        assert_eq!(layer_height(16 << 10), 0);
+        assert_eq!(layer_height(64 << 10), 2);
+        assert_eq!(layer_height(16 << 20), 10);
+    }
+
+    quickcheck! {
+        fn a_file_hashed_as_it_comes_has_the_hashes_of_the_definition(
+            length: u32, height: u8, chunk: u16
+        ) -> bool {
+            let piece_length = BLOCK << (height % 3);
+            let blocks_per_piece = (piece_length / BLOCK) as usize;
+            let data: Vec<u8> = (0..length % 400_000).map(|at| (at % 251) as u8).collect();
+            let mut hasher = MerkleHasher::new(piece_length);
+            data.chunks(usize::from(chunk).max(1)).for_each(|chunk| hasher.update(chunk));
+            let hashes = hasher.finish();
+
+            let leaves: Vec<Hash> = data.chunks(BLOCK as usize).map(leaf).collect();
+            let whole = (!leaves.is_empty())
+                .then(|| folded(leaves.clone(), [0; 32], leaves.len().next_power_of_two()));
+            let layer: Vec<u8> = leaves
+                .chunks(blocks_per_piece)
+                .flat_map(|piece| folded(piece.to_vec(), [0; 32], blocks_per_piece))
+                .collect();
+            let large = data.len() > piece_length as usize;
+            hashes.root == whole
+                && hashes.length == data.len() as u64
+                && hashes.layer == if large { layer } else { Vec::new() }
+                && (!large
+                    || Some(root_of_layer(&hashes.layer, layer_height(piece_length))) == whole)
+        }
+    }
+}

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::id::InfoHashes;
 
+mod build;
 mod error;
 mod info;
 mod layout;
@@ -18,6 +19,7 @@ mod path;
 mod torrent;
 mod tree;
 
+pub use build::{BuildError, ContentHasher, Hashes, Plan, Source, Stretch, auto_piece_length};
 pub use error::MetainfoError;
 pub use info::Rules;
 pub use layout::{Span, Spans};

@@ -118,29 +118,24 @@ fn shorten(name: &mut String) {
 /// files also with folders. Folders keep their names, later files get a number.
 pub(super) fn tell_apart<'p>(paths: impl Iterator<Item = &'p mut Vec<String>>) {
     let mut paths: Vec<_> = paths.collect();
-    let mut folders = BTreeSet::new();
-    for path in &paths {
-        let mut folder = String::new();
-        for element in &path[..path.len().saturating_sub(1)] {
-            folder.push_str(&fold(element));
-            folder.push('/');
-            if !folders.contains(&folder) {
-                folders.insert(folder.clone());
-            }
-        }
+    let mut folders = Folders::default();
+    let mut parents: Vec<u32> = Vec::with_capacity(paths.len());
+    for (index, path) in paths.iter().enumerate() {
+        let before = index.checked_sub(1).map(|before| &paths[before][..]);
+        parents.push(folders.add(path, before.unwrap_or_default()));
     }
 
     let mut files = BTreeSet::new();
     // Where to go on counting for a name, so that many equal names do not cost their square.
-    let mut counters: BTreeMap<String, u32> = BTreeMap::new();
-    for path in &mut paths {
-        let Some((name, parents)) = path.split_last_mut() else {
+    let mut counters: BTreeMap<(u32, String), u32> = BTreeMap::new();
+    for (path, parent) in paths.iter_mut().zip(parents) {
+        let Some(name) = path.last_mut() else {
             continue;
         };
-        let folder: String = parents.iter().map(|p| fold(p) + "/").collect();
-        let key = |name: &str| folder.clone() + &fold(name) + "/";
-        let original = key(name);
-        if !folders.contains(&original) && files.insert(original.clone()) {
+        let mut is_new =
+            |key: &(u32, String)| !folders.ids.contains_key(key) && files.insert(key.clone());
+        let original = (parent, fold(name));
+        if is_new(&original) {
             continue;
         }
         let count = counters.entry(original).or_insert(0);
@@ -148,12 +143,39 @@ pub(super) fn tell_apart<'p>(paths: impl Iterator<Item = &'p mut Vec<String>>) {
         let renamed = loop {
             *count += 1;
             let candidate = format!("{stem}.{count}{extension}");
-            let key = key(&candidate);
-            if !folders.contains(&key) && files.insert(key) {
+            if is_new(&(parent, fold(&candidate))) {
                 break candidate;
             }
         };
         *name = renamed;
+    }
+}
+
+/// The folders of a torrent, each known by a number, so that a deep path costs its own length once.
+#[derive(Default)]
+struct Folders {
+    ids: BTreeMap<(u32, String), u32>,
+    /// The folders of the path before, outermost first.
+    open: Vec<u32>,
+}
+
+impl Folders {
+    /// Adds the folders of `path` and tells which one its file is in; 0 is the output folder.
+    fn add(&mut self, path: &[String], before: &[String]) -> u32 {
+        let elements = &path[..path.len().saturating_sub(1)];
+        let shared = elements
+            .iter()
+            .zip(before)
+            .take_while(|(a, b)| a == b)
+            .count();
+        self.open.truncate(shared);
+        for element in &elements[self.open.len()..] {
+            let parent = self.open.last().copied().unwrap_or(0);
+            let next = self.ids.len() as u32 + 1;
+            self.open
+                .push(*self.ids.entry((parent, fold(element))).or_insert(next));
+        }
+        self.open.last().copied().unwrap_or(0)
     }
 }
 

@@ -1,8 +1,11 @@
 use super::*;
 use crate::id::hex;
-use std::format;
+use alloc::string::ToString;
+use quickcheck::{Arbitrary, Gen, quickcheck};
+use sha1::{Digest, Sha1};
+use std::{format, vec};
 
-fn info_hashes(bytes: &'static [u8]) -> Torrent {
+fn read(bytes: &'static [u8]) -> Torrent {
     Torrent::parse(Bytes::from_static(bytes)).expect("a torrent")
 }
 
@@ -11,7 +14,7 @@ fn v2_torrents_have_the_published_hashes() {
     let v2 = |torrent: &Torrent| hex(&torrent.info.hashes.v2().expect("v2"));
     let root = |torrent: &Torrent| hex(&torrent.info.files[0].pieces_root.expect("a root"));
 
-    let small = info_hashes(include_bytes!("testdata/v2.torrent"));
+    let small = read(include_bytes!("testdata/v2.torrent"));
     assert_eq!(small.info.version, Version::Hybrid);
     assert_eq!(
         v2(&small),
@@ -22,8 +25,8 @@ fn v2_torrents_have_the_published_hashes() {
         "60aae9c7b428f87e0713e88229e18f0adf12cd7b22a0dd8a92bb2485eb7af242"
     );
 
-    let large = info_hashes(include_bytes!("testdata/v2_multipiece_file.torrent"));
-    let only = info_hashes(include_bytes!("testdata/v2_only.torrent"));
+    let large = read(include_bytes!("testdata/v2_multipiece_file.torrent"));
+    let only = read(include_bytes!("testdata/v2_only.torrent"));
     assert_eq!(only.info.version, Version::V2);
     assert_eq!(large.info.version, Version::Hybrid);
     let same = "515ea9181744b817744ded9d2e8e9dc6a8450c0b0c52e24b5077f302ffbd9008";
@@ -60,4 +63,396 @@ fn a_plain_torrent_is_read() {
         (2, 14)
     );
     assert_eq!(torrent.info.files[0].path, ["a"]);
+}
+
+fn refused(info: &str) -> std::string::String {
+    torrent(info).expect_err(info).to_string()
+}
+
+#[test]
+fn errors_name_key_finding_expectation_and_byte() {
+    let rows = [
+        (
+            "i5e",
+            "info: found the number 5, expected a dictionary (byte 7)",
+        ),
+        (
+            "d4:name1:a12:piece lengthi0ee",
+            "info.piece length: found the number 0, expected a number from 1 to 536870912 (byte 32)",
+        ),
+        (
+            "d6:lengthi1e4:name1:a12:piece lengthi9e6:pieces3:xyze",
+            "info.pieces: found a string of 3 bytes, expected a string of 20 bytes, 20 for each \
+             of 1 pieces (byte 54)",
+        ),
+        (
+            "d5:filesld6:lengthi-1e4:pathl1:aeee4:name1:a12:piece lengthi9ee",
+            "info.files[0].length: found the number -1, expected a number of bytes (byte 25)",
+        ),
+        (
+            "d5:filesld6:lengthi1e4:pathleee4:name1:a12:piece lengthi9ee",
+            "info.files[0].path: found a list, expected a list of strings (byte 34)",
+        ),
+        (
+            "d9:file treede12:meta versioni3e4:name1:a12:piece lengthi16384ee",
+            "info.meta version: found the number 3, expected 2 (byte 36)",
+        ),
+        (
+            "d9:file treede12:meta versioni2e4:name1:a12:piece lengthi32767ee",
+            "info.piece length: found the number 32767, expected a power of two from 16384 to \
+             536870912 (byte 63)",
+        ),
+        (
+            "d9:file treed1:ad0:d6:lengthi5eeee12:meta versioni2e4:name1:a12:piece lengthi16384ee",
+            "info.file tree.a.pieces root: found nothing, expected 32 bytes that are not all zero \
+             (byte 26)",
+        ),
+    ];
+    for (info, expected) in rows {
+        assert_eq!(refused(info), expected);
+    }
+    let cut = Torrent::parse(Bytes::from_static(b"d4:info"))
+        .expect_err("cut")
+        .to_string();
+    assert_eq!(
+        cut,
+        "torrent: found the data ends too soon, expected bencoded data (byte 7)"
+    );
+}
+
+#[test]
+fn limits_are_kept() {
+    let parse = |info: &str, rules: Rules| {
+        let bytes = Bytes::from(info.as_bytes().to_vec());
+        Info::parse_with(bytes, &rules).map_err(|error| error.to_string())
+    };
+    let v1 = "d5:filesld6:lengthi1e4:pathl1:a1:beed6:lengthi0e4:pathl1:ceee4:name1:a\
+              12:piece lengthi16384e6:pieces20:xxxxxxxxxxxxxxxxxxxxe";
+    let with = |change: fn(&mut Rules)| {
+        let mut rules = Rules::default();
+        change(&mut rules);
+        parse(v1, rules).expect_err("over the limit")
+    };
+    assert!(parse(v1, Rules::default()).is_ok());
+    assert!(with(|rules| rules.max_pieces = 0).contains("at most 0 pieces"));
+    assert!(with(|rules| rules.max_files = 1).contains("at most 1 files"));
+    assert!(with(|rules| rules.max_path_depth = 1).contains("at most 1 elements"));
+    assert!(with(|rules| rules.max_piece_length = 16383).contains("from 1 to 16383"));
+
+    let tree = "d9:file treed1:ad1:bd0:d6:lengthi0eee1:cd0:d6:lengthi0eeeee\
+                12:meta versioni2e4:name1:n12:piece lengthi16384ee";
+    let with = |change: fn(&mut Rules)| {
+        let mut rules = Rules::default();
+        change(&mut rules);
+        parse(tree, rules).expect_err("over the limit")
+    };
+    assert!(with(|_| {}).contains("expected at least one byte"));
+    assert!(with(|rules| rules.max_files = 1).contains("at most 1 files"));
+    assert!(with(|rules| rules.max_path_depth = 1).contains("at most 1 elements"));
+    assert!(with(|rules| rules.max_path_bytes = 99).contains("at most 99 bytes of paths"));
+}
+
+#[test]
+fn the_outer_part_is_read() {
+    let info =
+        "d6:lengthi1e4:name1:a12:piece lengthi16e6:pieces20:xxxxxxxxxxxxxxxxxxxx7:privatei1ee";
+    let file = format!(
+        "d8:announce8:http://a13:announce-listll8:http://b10: http://c el8:http://deee\
+         7:comment2:hi10:created by1:x13:creation datei7e4:info{info}\
+         5:nodesll9:127.0.0.1i6881eel3:a.bi1eee8:url-list8:http://we\n"
+    );
+    let parsed = Torrent::parse(Bytes::from(file.into_bytes())).expect("a torrent");
+    assert_eq!(
+        parsed.trackers,
+        [vec!["http://b", "http://c"], vec!["http://d"]]
+    );
+    let node = |host: &str, port| (host.to_string(), port);
+    assert_eq!(parsed.nodes, [node("127.0.0.1", 6881), node("a.b", 1)]);
+    assert_eq!(parsed.web_seeds, ["http://w"]);
+    assert_eq!(parsed.comment.as_deref(), Some("hi"));
+    assert_eq!(parsed.created_by.as_deref(), Some("x"));
+    assert_eq!(parsed.creation_date, Some(7));
+    assert!(parsed.info.private);
+    assert_eq!(
+        parsed.magnet().to_string().parse::<Magnet>(),
+        Ok(parsed.magnet())
+    );
+    assert_eq!(Torrent::parse(parsed.to_bytes().into()), Ok(parsed));
+
+    let wrong = format!("d4:info{info}5:nodesll1:ai65536eeee");
+    let error = Torrent::parse(Bytes::from(wrong.into_bytes())).expect_err("no such port");
+    assert_eq!(error.key, "nodes[0]");
+}
+
+#[test]
+fn names_never_leave_and_never_collide() {
+    let file = |path: &str| format!("d6:lengthi1e4:pathl{path}ee");
+    let files = [
+        file("2:..2:..3:etc"),
+        file("1:A"),
+        file("1:a"),
+        file("2:.."),
+        file("4:/bin"),
+        "d4:attr1:l4:pathl4:linke12:symlink pathl2:..2:..3:etcee".to_string(),
+        "d4:attr1:p6:lengthi3e4:pathl4:.pad1:3ee".to_string(),
+    ];
+    let info = format!(
+        "d5:filesl{}e4:name5:../up12:piece lengthi16e6:pieces20:xxxxxxxxxxxxxxxxxxxxe",
+        files.concat()
+    );
+    let info = torrent(&info).expect("a torrent").info;
+    let paths: vec::Vec<_> = info.files.iter().map(|file| file.path.join("/")).collect();
+    assert_eq!(
+        paths,
+        [
+            "..up/etc",
+            "..up/A",
+            "..up/a.1",
+            "..up/_",
+            "..up/bin",
+            "..up/link",
+            "..up/.pad/3"
+        ]
+    );
+    let target = info.files[5].symlink.as_ref().expect("a link");
+    assert_eq!(target.join("/"), "..up/etc");
+    assert_eq!((info.total_length, info.content_length()), (8, 5));
+    assert!(info.files[6].pad);
+}
+
+/// Files with content, for making torrents.
+#[derive(Debug, Clone)]
+struct Content {
+    version: Version,
+    piece_length: u32,
+    sources: vec::Vec<Source>,
+}
+
+impl Arbitrary for Content {
+    fn arbitrary(g: &mut Gen) -> Self {
+        let folders: [&[&str]; 4] = [&[], &["a"], &["a", "b"], &["c d"]];
+        let count = 1 + usize::arbitrary(g) % 6;
+        let mut sources: vec::Vec<_> = (0..count)
+            .map(|index| {
+                let folder = g.choose(&folders).copied().unwrap_or_default();
+                let mut path: vec::Vec<_> = folder.iter().map(ToString::to_string).collect();
+                path.push(format!("{}f", index * 7 % 6));
+                Source {
+                    path,
+                    length: u64::from(u32::arbitrary(g) % 100_000) * u64::from(bool::arbitrary(g)),
+                    executable: bool::arbitrary(g),
+                    hidden: bool::arbitrary(g),
+                    symlink: None,
+                }
+            })
+            .collect();
+        sources[0].length += 1;
+        if count == 1 && bool::arbitrary(g) {
+            sources[0].path.clear();
+        }
+        if count > 3 {
+            sources[3].length = 0;
+            sources[3].symlink = Some(vec!["a".to_string(), "0f".to_string()]);
+        }
+        Self {
+            version: *g
+                .choose(&[Version::V1, Version::V2, Version::Hybrid])
+                .expect("one"),
+            piece_length: *g.choose(&[16384, 32768, 65536]).expect("one"),
+            sources,
+        }
+    }
+}
+
+/// The bytes of a source: any, but the same each time.
+fn bytes_of(source: &Source) -> vec::Vec<u8> {
+    let seed = source.path.concat().len() as u64;
+    (0..source.length)
+        .map(|at| (at.wrapping_mul(2_654_435_761 + seed) >> 7) as u8)
+        .collect()
+}
+
+fn build(content: &Content) -> (Plan, Torrent) {
+    let Content {
+        version,
+        piece_length,
+        ref sources,
+    } = *content;
+    let plan = Plan::new("name", sources.clone(), piece_length, version).expect("a plan");
+    let mut hasher = plan.hasher();
+    for source in plan.sources() {
+        bytes_of(source)
+            .chunks(5_000)
+            .for_each(|chunk| hasher.update(chunk));
+    }
+    let hashes = hasher.finish().expect("complete");
+    let torrent = plan.finish(&hashes).expect("a torrent");
+    (plan, torrent)
+}
+
+quickcheck! {
+    fn what_is_built_is_read(content: Content) -> bool {
+        let (plan, mut torrent) = build(&content);
+        torrent.trackers = vec![vec!["http://a".to_string(), "http://b".to_string()]];
+        torrent.nodes = vec![("::1".to_string(), 6881)];
+        let back = Torrent::parse(torrent.to_bytes().into()).expect("readable");
+        let info = &back.info;
+        let content_files = info.files.iter().filter(|file| !file.pad);
+        let same = content_files.zip(plan.sources()).all(|(file, source)| {
+            let below = |path: &[std::string::String]| [&["name".to_string()], path].concat();
+            file.path == below(&source.path)
+                && file.length == source.length
+                && (file.executable, file.hidden) == (source.executable, source.hidden)
+                && file.symlink == source.symlink.as_deref().map(below)
+        });
+        back == torrent
+            && same
+            && info.version == content.version
+            && info.single_file == plan.sources()[0].path.is_empty()
+            && crate::bencode::decode(&torrent.to_bytes(), &crate::bencode::Limits::TORRENT)
+                .is_ok_and(|document| document.is_canonical())
+    }
+
+    fn spans_cover_pieces_and_lead_to_the_hashed_bytes(content: Content) -> bool {
+        let (_, torrent) = build(&content);
+        let info = &torrent.info;
+        let sources: vec::Vec<_> = {
+            let mut sorted = content.sources.clone();
+            sorted.sort_by(|a, b| a.path.cmp(&b.path));
+            sorted.iter().map(bytes_of).collect()
+        };
+        let mut real = sources.iter();
+        let data: vec::Vec<vec::Vec<u8>> = info.files.iter().map(|file| {
+            if file.pad { vec![0; file.length as usize] } else { real.next().expect("a source").clone() }
+        }).collect();
+        (0..info.piece_count).all(|piece| {
+            let mut bytes = vec::Vec::new();
+            for span in info.spans(piece, 0, u32::MAX) {
+                assert!(span.len > 0 && info.pieces_of_file(span.file).contains(&piece));
+                assert_eq!(span.pad, info.files[span.file].pad);
+                let start = span.offset as usize;
+                bytes.extend_from_slice(&data[span.file][start..start + span.len as usize]);
+            }
+            assert_eq!(bytes.len(), info.piece_size(piece) as usize);
+            let cut: u32 = info.spans(piece, 100, 50).map(|span| span.len).sum();
+            assert_eq!(cut as usize, bytes.len().saturating_sub(100).min(50));
+            info.piece_hash(piece).is_none_or(|hash| hash[..] == Sha1::digest(&bytes)[..])
+        }) && info.spans(info.piece_count, 0, 1).next().is_none()
+            && (0..info.files.len()).all(|file| {
+                let touched = (0..info.piece_count)
+                    .filter(|piece| info.spans(*piece, 0, u32::MAX).any(|span| span.file == file));
+                touched.eq(info.pieces_of_file(file))
+            })
+    }
+
+    fn damaged_torrents_are_survived(content: Content, places: vec::Vec<(u16, u8)>) -> bool {
+        let mut bytes = build(&content).1.to_bytes();
+        for (place, byte) in places {
+            let place = usize::from(place) % bytes.len();
+            bytes[place] = byte;
+        }
+        match Torrent::parse(bytes.into()) {
+            Ok(torrent) => torrent.info.piece_count > 0,
+            Err(error) => !error.to_string().is_empty(),
+        }
+    }
+}
+
+#[test]
+fn both_views_of_a_hybrid_must_agree() {
+    let source = |name: &str, length| Source {
+        path: vec![name.to_string()],
+        length,
+        ..Source::default()
+    };
+    let (_, torrent) = build(&Content {
+        version: Version::Hybrid,
+        piece_length: 16384,
+        sources: vec![source("a", 20_000), source("b", 40_000)],
+    });
+    let bytes = torrent.to_bytes();
+    let replaced = |from: &str, to: &str| {
+        let at = bytes
+            .windows(from.len())
+            .rposition(|window| window == from.as_bytes())
+            .expect("there");
+        let mut bytes = bytes.clone();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        Torrent::parse(bytes.into()).expect_err("must be refused")
+    };
+    assert_eq!(replaced("4:pathl1:be", "4:pathl1:ce").key, "info.file tree");
+    assert_eq!(
+        replaced("6:lengthi40000e", "6:lengthi40001e").key,
+        "info.file tree"
+    );
+    let misplaced = replaced("6:lengthi12768e", "6:lengthi12767e");
+    assert!(misplaced.found.contains("b at byte 32767"), "{misplaced}");
+    let layer = torrent.piece_layers.values().next().expect("a layer")[0];
+    let mut damaged = bytes.clone();
+    let at = damaged
+        .windows(12)
+        .rposition(|w| w == b"piece layers")
+        .expect("there");
+    let at = at
+        + damaged[at..]
+            .iter()
+            .position(|byte| *byte == layer)
+            .expect("there");
+    damaged[at] ^= 1;
+    let error = Torrent::parse(damaged.into()).expect_err("must be refused");
+    assert!(error.key.starts_with("piece layers."), "{error}");
+}
+
+#[test]
+fn what_cannot_be_made_is_told() {
+    let source = |path: &[&str]| Source {
+        path: path.iter().map(ToString::to_string).collect(),
+        length: 1,
+        ..Source::default()
+    };
+    let plan = |sources: &[Source], piece_length, version| {
+        Plan::new("n", sources.to_vec(), piece_length, version).expect_err("must be refused")
+    };
+    let twice = BuildError::Duplicate("a".to_string());
+    let same = [source(&["a"]), source(&["a"])];
+    assert_eq!(plan(&same, 16384, Version::V1), twice);
+    let inside = [source(&["a", "b"]), source(&["a"])];
+    assert_eq!(plan(&inside, 16384, Version::V1), twice);
+    let alone = [source(&[]), source(&["a"])];
+    assert_eq!(plan(&alone, 16384, Version::V1), BuildError::NotAlone);
+    let up = [source(&[".."])];
+    assert_eq!(
+        plan(&up, 16384, Version::V1),
+        BuildError::Name("..".to_string())
+    );
+    assert_eq!(plan(&[], 0, Version::V1), BuildError::PieceLength(0));
+    assert_eq!(plan(&[], 8192, Version::V2), BuildError::PieceLength(8192));
+    assert_eq!(
+        plan(&[], 49152, Version::Hybrid),
+        BuildError::PieceLength(49152)
+    );
+
+    let empty = Plan::new("n", vec![], 16384, Version::V1).expect("a plan");
+    assert!(matches!(
+        empty.finish(&Hashes::default()),
+        Err(BuildError::Refused(_))
+    ));
+    let one = Plan::new("n", vec![source(&[])], 16384, Version::V2).expect("a plan");
+    assert_eq!(one.finish(&Hashes::default()), Err(BuildError::Hashes));
+    assert_eq!(one.hasher().finish(), Err(BuildError::Hashes));
+}
+
+#[test]
+fn piece_lengths_grow_with_the_content() {
+    for (total, expected) in [
+        (0, 16 << 10),
+        (1, 16 << 10),
+        (32 << 20, 16 << 10),
+        ((32 << 20) + 1, 32 << 10),
+        (1 << 30, 512 << 10),
+        (1 << 40, 16 << 20),
+        (u64::MAX, 16 << 20),
+    ] {
+        assert_eq!(auto_piece_length(total), expected, "{total}");
+    }
 }

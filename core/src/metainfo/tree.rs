@@ -26,6 +26,7 @@ pub(super) fn read_tree<'a>(
     let mut files: Vec<RawFile<'a>> = Vec::new();
     let mut open = Vec::from([Folder::new(tree)]);
     let mut names: Vec<&'a [u8]> = Vec::new();
+    let mut path_bytes: u64 = 0;
     while let Some(folder) = open.last_mut() {
         let Some((element, value)) = folder.entries.next() else {
             open.pop();
@@ -66,6 +67,12 @@ pub(super) fn read_tree<'a>(
                     let key = key_of(&names, b"");
                     return Err(MetainfoError::found(key, value, "one more file", expected));
                 }
+                path_bytes += names.iter().map(|name| 24 + name.len() as u64).sum::<u64>();
+                if path_bytes > rules.max_path_bytes {
+                    let expected = format!("at most {} bytes of paths", rules.max_path_bytes);
+                    let key = key_of(&names, b"");
+                    return Err(MetainfoError::found(key, value, "more", expected));
+                }
                 files.push(read_leaf(dict, leaf, &names)?);
                 names.pop();
             }
@@ -95,7 +102,7 @@ impl<'t, 'a> Folder<'t, 'a> {
 
 fn key_of(names: &[&[u8]], last: &[u8]) -> String {
     let mut key = "info.file tree".to_string();
-    for name in names.iter().chain([&last]) {
+    for name in names.iter().chain([&last]).filter(|name| !name.is_empty()) {
         key.push('.');
         key.push_str(&name.escape_ascii().to_string());
     }
