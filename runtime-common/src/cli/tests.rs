@@ -1,1 +1,165 @@
+use super::*;
 
+fn parse(line: &[&str]) -> Result<Cli, Parsed> {
+    Cli::parse_from_args("trackerless", [&["trackerless"], line].concat())
+}
+
+fn wrong(line: &[&str]) -> Failure {
+    match parse(line) {
+        Err(Parsed::Wrong(failure)) => failure,
+        other => panic!("{line:?}: {other:?}"),
+    }
+}
+
+const HASH: &str = "d984f67af9917b214cd8b6048ab5624c7df6a07a";
+
+#[test]
+fn the_definition_is_sound() {
+    definition("trackerless").debug_assert();
+}
+
+#[test]
+fn every_command_is_understood() {
+    for line in [
+        &[
+            "download",
+            HASH,
+            "-o",
+            "x",
+            "--select",
+            "0,2-5",
+            "--seed-ratio",
+            "1.5",
+        ][..],
+        &[
+            "download",
+            HASH,
+            "--no-pex",
+            "--no-lsd",
+            "--no-trackers",
+            "--no-utp",
+            "-q",
+        ],
+        &["seed", "a.torrent", "--data", ".", "--upload-limit", "1M"],
+        &[
+            "create",
+            "a",
+            "-o",
+            "b",
+            "--node",
+            "a.example:1, 127.0.0.1:2",
+        ],
+        &["show", HASH, "--magnet"],
+        &["verify", "a.torrent", "--data", ".", "--json"],
+        &["metadata", HASH, "-o", "x", "--peer", "127.0.0.1:1"],
+        &[
+            "dht",
+            "run",
+            "--router",
+            "--listen",
+            "127.0.0.1:0",
+            "--listen",
+            "[::1]:0",
+        ],
+        &["dht", "ping", "127.0.0.1:1"],
+        &["dht", "find-node", HASH],
+        &["dht", "get-peers", HASH, "--bootstrap", "127.0.0.1:1"],
+        &["dht", "announce", HASH, "--port", "5"],
+        &["demo", "--nodes", "10"],
+        &["completions", "bash"],
+    ] {
+        assert!(parse(line).is_ok(), "{line:?}: {:?}", parse(line));
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_in_one_line_with_the_near_miss() {
+    for (line, says) in [
+        (&["downlod", HASH][..], "download"),
+        (&["download", HASH, "--outptu", "x"], "--output"),
+        (&["download", HASH, "--listen", "6881"], "IP:PORT"),
+        (&["download", HASH, "--peer", "1.2.3.4:0"], "--peer"),
+        (&["download", HASH, "--download-limit", "fast"], "1.5M"),
+        (&["download", HASH, "--max-peers", "0"], "--max-peers"),
+        (&["download", HASH, "-q", "-v"], "cannot be used with"),
+        (&["dht", "get-peers", "xyz"], "40 hexadecimal"),
+        (&["dht", "announce", HASH, "--port", "0"], "--port"),
+        (
+            &["create", "a", "-o", "b", "--tracker", "ftp://x"],
+            "udp://",
+        ),
+        (
+            &["create", "a", "-o", "b", "--node", "nowhere"],
+            "HOST:PORT",
+        ),
+        // What has no meaning yet is not silently accepted.
+        (
+            &["seed", "a", "--data", ".", "--super-seed"],
+            "--super-seed",
+        ),
+        (
+            &["download", HASH, "--encryption", "require"],
+            "--encryption",
+        ),
+        (&["create", "a", "-o", "b", "--v2"], "--v2"),
+    ] {
+        let failure = wrong(line);
+        assert_eq!(failure.code, USAGE);
+        assert!(failure.message.contains(says), "{line:?}: {failure}");
+        assert!(!failure.message.contains('\n'), "{failure}");
+    }
+}
+
+#[test]
+fn help_has_examples_of_the_binary() {
+    let Err(Parsed::Text(help)) = parse(&["--help"]) else {
+        panic!("no help");
+    };
+    assert!(help.contains("trackerless download"));
+    let Err(Parsed::Text(help)) = parse(&["download", "--help"]) else {
+        panic!("no help");
+    };
+    assert!(help.contains("Examples:") && help.contains("--bootstrap"));
+}
+
+fn config(text: &str, given: NetArgs) -> Result<NetArgs, Failure> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.toml");
+    std::fs::write(&path, text).unwrap();
+    let given = NetArgs {
+        config: Some(path),
+        ..given
+    };
+    given.with_config()
+}
+
+#[test]
+fn the_file_fills_in_what_the_command_line_left_open() {
+    let text = "listen = [\"127.0.0.1:1\"]\nupload-limit = \"2M\"\ndownload-limit = 5\n\
+                no-dht = true\nbootstrap = [\"a.example:1\"]\n";
+    let given = NetArgs {
+        upload_limit: Some(7),
+        ..NetArgs::default()
+    };
+    let net = config(text, given).unwrap();
+    assert_eq!(net.listen, ["127.0.0.1:1".parse().unwrap()]);
+    assert_eq!((net.upload_limit, net.download_limit), (Some(7), Some(5)));
+    assert!(net.no_dht && !net.no_tcp);
+    assert_eq!(net.contacts().count(), 1);
+}
+
+#[test]
+fn a_wrong_file_is_refused_with_its_line() {
+    for (text, says) in [
+        ("lab = true\nlistem = []", ":2: unknown field `listem`"),
+        ("\n\nlisten = [\"nope\"]", ":3: listen: expected IP:PORT"),
+        ("max-peers = 0", ":1: "),
+        ("upload-limit = \"quick\"", "upload-limit: expected a size"),
+        ("lab = ", ":1: "),
+    ] {
+        let failure = config(text, NetArgs::default()).unwrap_err();
+        assert_eq!(failure.code, USAGE);
+        assert!(failure.message.contains(says), "{text:?}: {failure}");
+        assert!(!failure.message.contains('\n'), "{failure}");
+    }
+}

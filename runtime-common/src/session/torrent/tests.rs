@@ -1,1 +1,133 @@
+use super::*;
+use crate::cli::OutputArgs;
+use trackerless_core::engine::TorrentState;
+use trackerless_core::io::Source;
+use trackerless_core::slab::Key;
 
+const TORRENT: TorrentId = TorrentId(Key {
+    index: 0,
+    generation: 0,
+});
+
+struct Figures(TorrentStats);
+
+impl View for Figures {
+    fn torrent(&self, _: TorrentId) -> Option<TorrentStats> {
+        Some(self.0)
+    }
+}
+
+fn figures(done: u64, uploaded: u64) -> Figures {
+    Figures(TorrentStats {
+        state: TorrentState::Downloading,
+        done,
+        total: 100,
+        downloaded: done,
+        uploaded,
+        down_rate: 0,
+        up_rate: 0,
+        peers: 0,
+        seeds: 0,
+    })
+}
+
+fn app(goal: Goal) -> TorrentApp {
+    let plan = TorrentPlan {
+        add: AddTorrent::new(Source::Magnet("x".into())),
+        name: "x".into(),
+        goal,
+        contacts: Contacts::default(),
+        tcp: true,
+        outer: Outer::default(),
+    };
+    let quiet = OutputArgs {
+        quiet: true,
+        ..OutputArgs::default()
+    };
+    let mut app = TorrentApp::new(plan, Reporter::new(quiet));
+    assert!(matches!(
+        app.start(&[])[..],
+        [(TAG_TASK, Command::AddTorrent(_))]
+    ));
+    let added = Event::CommandDone {
+        tag: TAG_TASK,
+        result: Ok(Done::Torrent(TORRENT)),
+    };
+    assert_eq!(app.on_event(&added, &figures(0, 0)), Flow::Continue);
+    app
+}
+
+fn stopped(app: &mut TorrentApp) -> Flow {
+    let event = Event::CommandDone {
+        tag: TAG_SHUTDOWN,
+        result: Ok(Done::Ok),
+    };
+    app.on_event(&event, &figures(100, 0))
+}
+
+#[test]
+fn a_download_says_goodbye_when_complete() {
+    let mut app = app(Goal::Download(SeedGoal::default()));
+    let complete = Event::Complete { torrent: TORRENT };
+    let flow = app.on_event(&complete, &figures(100, 0));
+    let Flow::Commands(commands) = flow else {
+        panic!("{flow:?}");
+    };
+    assert!(commands.iter().any(|(_, c)| *c == Command::Shutdown));
+    assert_eq!(stopped(&mut app), Flow::Exit(DONE));
+}
+
+#[test]
+fn a_goodbye_that_takes_too_long_is_cut_short() {
+    let mut app = app(Goal::Download(SeedGoal::default()));
+    assert!(matches!(app.on_interrupt(), Flow::Commands(_)));
+    assert_eq!(app.on_interrupt(), Flow::Continue);
+    let mut flow = Flow::Continue;
+    for _ in 0..GOODBYE_SECONDS {
+        flow = app.on_second(&figures(1, 0));
+    }
+    assert_eq!(flow, Flow::Exit(INTERRUPTED));
+}
+
+#[test]
+fn seeding_ends_with_its_ratio() {
+    let goal = SeedGoal {
+        ratio: Some(Ratio(1500)),
+        ..SeedGoal::default()
+    };
+    let mut app = app(Goal::Download(goal));
+    let complete = Event::Complete { torrent: TORRENT };
+    let done = figures(100, 0);
+    assert_eq!(app.on_event(&complete, &done), Flow::Continue);
+    assert_eq!(app.on_second(&figures(100, 149)), Flow::Continue);
+    assert!(matches!(
+        app.on_second(&figures(100, 150)),
+        Flow::Commands(_)
+    ));
+}
+
+#[test]
+fn a_seed_without_its_content_fails_before_anything_is_fetched() {
+    let mut app = app(Goal::Seed);
+    let checked = Event::Checked {
+        torrent: TORRENT,
+        ok: 1,
+        bad: 0,
+    };
+    let missing = app.on_event(&checked, &figures(50, 0));
+    assert_eq!(missing, Flow::Exit(crate::error::FAILED));
+}
+
+#[test]
+fn a_wrong_source_is_a_usage_error() {
+    let mut app = app(Goal::Download(SeedGoal::default()));
+    let refused = Event::CommandDone {
+        tag: TAG_TASK,
+        result: Err(Box::new(CommandError::BadSource("why".into()))),
+    };
+    assert!(matches!(
+        app.on_event(&refused, &figures(0, 0)),
+        Flow::Commands(_)
+    ));
+    assert_eq!(stopped(&mut app), Flow::Exit(crate::error::USAGE));
+}
