@@ -91,13 +91,18 @@ fn from_a_magnet_link_to_a_file_through_the_dht() {
             check: true,
             ..AddTorrent::new(Source::Torrent(torrent))
         }));
-        until(&mut seeder, "an announce", |event| match event {
-            Event::Source {
-                source: PeerSource::Dht,
-                status: SourceStatus::Idle,
-                ..
-            } => Some(()),
-            _ => None,
+        let (mut announced, mut checked) = (false, false);
+        until(&mut seeder, "an announce and the check", |event| {
+            match event {
+                Event::Source {
+                    source: PeerSource::Dht,
+                    status: SourceStatus::Idle,
+                    ..
+                } => announced = true,
+                Event::Checked { .. } => checked = true,
+                _ => {}
+            }
+            (announced && checked).then_some(())
         })
         .await;
 

@@ -126,6 +126,8 @@ impl Peer {
                     status: SourceStatus::Idle,
                     ..
                 } => peer.announced = true,
+                Event::Checked { .. } => peer.checked = true,
+                Event::PeerClosed { .. } => {}
                 Event::Complete { .. } => {
                     peer.complete = peer.since.map(|since| since.elapsed());
                 }

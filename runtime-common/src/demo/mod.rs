@@ -122,9 +122,11 @@ impl Demo<'_, '_, '_> {
             let app = Peer::new(Arc::clone(&self.shared), peer, contacts, torrent);
             self.start(Box::new(app), Some(content.folder(peer)))?;
             if peer == 0 {
-                // Whoever asks before the announce finds nobody, and asks again much later.
+                // Whoever comes before finds nobody, or nobody with anything to give, and tries
+                // again much later.
                 self.wait("the seeder to announce itself", |state| {
-                    state.peers[0].announced
+                    let seeder = &state.peers[0];
+                    seeder.announced && seeder.checked
                 })?;
             }
         }

@@ -47,6 +47,8 @@ pub(super) struct PeerState {
     pub(super) incoming: u32,
     /// The DHT has stored that it is a peer.
     pub(super) announced: bool,
+    /// What it has on disk was looked through.
+    pub(super) checked: bool,
     pub(super) complete: Option<Duration>,
     /// Events for `--json` that were not printed yet.
     pub(super) news: Vec<Event>,
