@@ -1,9 +1,11 @@
 //! One function per decoder: any bytes may come, and what is accepted survives a round trip.
 
 use bytes::Bytes;
+use sha1::{Digest as _, Sha1};
 use trackerless_core::bencode::{self as ben, Limits, Writer};
 use trackerless_core::dht::krpc::{Message, Saved};
 use trackerless_core::metainfo::{Magnet, Torrent};
+use trackerless_core::resume::{MAGIC, Resume};
 use trackerless_core::wire::extension;
 use trackerless_core::{compact as addresses, metadata as ut_metadata, record as recording};
 
@@ -149,5 +151,22 @@ pub fn record(data: &[u8]) {
             .feed(|input| recording::encode(record.now, &input, &mut again));
         assert_eq!(again.len(), record.length);
         rest = &rest[record.length..];
+    }
+}
+
+/// Resume data; also behind a right checksum, which no mutation would find.
+pub fn resume(data: &[u8]) {
+    let mut whole = MAGIC.to_vec();
+    whole.extend(Sha1::digest(data));
+    whole.extend(data);
+    for bytes in [data, &whole] {
+        if let Ok(resume) = Resume::decode(bytes) {
+            for piece in [0, 1, resume.piece_count, u32::MAX] {
+                assert!(!resume.has(piece) || piece < resume.piece_count);
+            }
+            let mut again = Vec::new();
+            resume.encode(&mut again);
+            assert_eq!(Resume::decode(&again), Ok(resume));
+        }
     }
 }

@@ -14,7 +14,7 @@ use trackerless_core::record::{self, OutputHash};
 use trackerless_core::time::{Duration, Instant};
 use trackerless_core::{Config, Engine, Event, Outbox};
 
-use super::script::{Script, address, answer, torrent};
+use super::script::{Script, address, answer};
 
 /// Far more outputs than one input may ever cause (see the limits of the default config).
 const MAX_OUTPUTS: usize = 20_000;
@@ -131,7 +131,8 @@ impl Host {
         self.perform();
 
         let read = record::decode(&written).expect("a recorded input can be read");
-        read.input.feed(|input| self.twin.handle(read.now, input, &mut self.out));
+        read.input
+            .feed(|input| self.twin.handle(read.now, input, &mut self.out));
         for output in self.out.drain() {
             self.twin_hash.absorb(&output);
         }
@@ -150,7 +151,10 @@ impl Host {
                 }
                 Output::Connect { conn, .. } => {
                     let fresh = self.streams.insert(conn, Stream::default()).is_none();
-                    assert!(fresh && !self.dead.contains(&conn), "{conn:?} is used again");
+                    assert!(
+                        fresh && !self.dead.contains(&conn),
+                        "{conn:?} is used again"
+                    );
                 }
                 Output::Accept { ticket, conn } => {
                     let waits = self.tickets.iter().position(|t| *t == ticket);
@@ -160,7 +164,10 @@ impl Host {
                         ..Stream::default()
                     };
                     let fresh = self.streams.insert(conn, stream).is_none();
-                    assert!(fresh && !self.dead.contains(&conn), "{conn:?} is used again");
+                    assert!(
+                        fresh && !self.dead.contains(&conn),
+                        "{conn:?} is used again"
+                    );
                 }
                 Output::Refuse { ticket } => {
                     let waits = self.tickets.iter().position(|t| *t == ticket);
@@ -176,7 +183,10 @@ impl Host {
                     self.dead.insert(conn);
                 }
                 Output::ReadCredit { conn, bytes } => {
-                    let stream = self.streams.get_mut(&conn).expect("credit for a live stream");
+                    let stream = self
+                        .streams
+                        .get_mut(&conn)
+                        .expect("credit for a live stream");
                     stream.credit += u64::from(bytes);
                 }
                 Output::Job { job, work } => {
@@ -213,12 +223,16 @@ impl Host {
 
     fn command(&mut self, script: &mut Script<'_>) {
         let id = script.array::<20>();
-        let torrent = script.index(self.torrents.len()).map(|at| self.torrents[at]);
+        let torrent = script
+            .index(self.torrents.len())
+            .map(|at| self.torrents[at]);
         let stale = TorrentId::from_bits(u64::from(script.byte()));
         let torrent = torrent.unwrap_or(stale);
         let addr = address(script);
         let command = match script.byte() % 14 {
-            0 | 1 => Command::AddTorrent(AddTorrent::new(Source::Torrent(Bytes::from(torrent())))),
+            0 | 1 => Command::AddTorrent(AddTorrent::new(Source::Torrent(Bytes::from(
+                super::script::torrent(),
+            )))),
             2 => {
                 let link = String::from_utf8_lossy(script.string()).into_owned();
                 Command::AddTorrent(AddTorrent::new(Source::Magnet(link)))

@@ -5,14 +5,17 @@
 
 mod decoders;
 mod dht;
+mod engine;
 mod script;
 mod swarm;
 mod wire;
 
 pub use decoders::{
-    bencode, compact, extension_handshake, krpc, magnet, metadata, metainfo, record, saved_table,
+    bencode, compact, extension_handshake, krpc, magnet, metadata, metainfo, record, resume,
+    saved_table,
 };
 pub use dht::dht;
+pub use engine::engine;
 pub use swarm::swarm;
 pub use wire::wire;
 
@@ -24,12 +27,14 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode),
     ("compact", compact),
     ("dht", dht),
+    ("engine", engine),
     ("extension_handshake", extension_handshake),
     ("krpc", krpc),
     ("magnet", magnet),
     ("metadata", metadata),
     ("metainfo", metainfo),
     ("record", record),
+    ("resume", resume),
     ("saved_table", saved_table),
     ("swarm", swarm),
     ("wire", wire),
