@@ -209,10 +209,9 @@ impl Fetch {
             .map(|(conn, _)| *conn)
             .collect();
         for conn in late {
-            if let Some(size) = self.peers.get(&conn).map(|peer| peer.size) {
-                if let Some(assembly) = self.assemblies.get_mut(&size) {
-                    assembly.failures = assembly.failures.saturating_add(1);
-                }
+            let size = self.peers.get(&conn).map(|peer| peer.size);
+            if let Some(assembly) = size.and_then(|size| self.assemblies.get_mut(&size)) {
+                assembly.failures = assembly.failures.saturating_add(1);
             }
             self.pause(now, conn);
         }
@@ -568,7 +567,7 @@ mod tests {
         let mut fetch = fetch(&content);
         fetch.peer_offers(conn(1), 100);
         fetch.next_requests(NOW, conn(1));
-        let outcome = answer(&mut fetch, NOW, 1, &vec![0; 100], 0);
+        let outcome = answer(&mut fetch, NOW, 1, &[0; 100], 0);
         assert_eq!(outcome, Outcome::BadHash { ban: Some(conn(1)) });
         assert_eq!(fetch.next_requests(NOW, conn(1))[..], []);
     }
