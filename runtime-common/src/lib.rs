@@ -16,5 +16,6 @@ pub mod session;
 pub mod signals;
 pub mod sockets;
 pub mod source;
+mod stamp;
 pub mod state;
 pub mod storage;

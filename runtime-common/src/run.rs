@@ -188,8 +188,11 @@ fn torrent_setup(
     if matches!(goal, Goal::Download(_)) {
         let saved = state
             .as_ref()
-            .and_then(|state| state.load_resume(info_hash));
-        add.resume = saved.map(Into::into);
+            .and_then(|state| state.load_resume(info_hash, &folder));
+        if let Some(saved) = saved {
+            add.check = !saved.untouched;
+            add.resume = Some(saved.data.into());
+        }
     }
     fill(&mut add);
     let read_only = !matches!(goal, Goal::Download(_));

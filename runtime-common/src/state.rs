@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use trackerless_core::id::Id20;
 use trackerless_core::io::StateKind;
 
+use crate::stamp::Stamp;
+
 /// Largest state file that is read back.
 const MAX_STATE: u64 = 64 << 20;
 
@@ -67,10 +69,15 @@ impl StateDir {
         self.load(StateKind::DhtTable)
     }
 
-    /// The resume data of a torrent.
+    /// The resume data of a torrent whose content is to be in `folder`.
     #[must_use]
-    pub fn load_resume(&self, info_hash: Id20) -> Option<Vec<u8>> {
-        self.load(StateKind::Resume(info_hash))
+    pub fn load_resume(&self, info_hash: Id20, folder: &Path) -> Option<SavedResume> {
+        let saved = self.load(StateKind::Resume(info_hash))?;
+        let (stamp, data) = Stamp::unwrap(&saved)?;
+        Some(SavedResume {
+            untouched: stamp.is_some_and(|stamp| stamp.holds(folder)),
+            data: data.to_vec(),
+        })
     }
 
     fn path(&self, kind: StateKind) -> Option<PathBuf> {
@@ -82,6 +89,16 @@ impl StateDir {
             _ => None,
         }
     }
+}
+
+/// Resume data as it was saved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedResume {
+    /// What the engine gave.
+    pub data: Vec<u8>,
+    /// Whether the content is where it was and nobody touched it since; else every piece must be
+    /// hashed again.
+    pub untouched: bool,
 }
 
 /// Replaces the file at `path` in one step; makes its folder where needed.
@@ -123,10 +140,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::new(folder.path().join("a/b"));
         let hash = Id20([7; 20]);
-        assert_eq!(state.load_resume(hash), None);
+        assert_eq!(state.load_resume(hash, folder.path()), None);
         for data in [&b"one"[..], b"two"] {
-            state.save(StateKind::Resume(hash), data).unwrap();
-            assert_eq!(state.load_resume(hash).as_deref(), Some(data));
+            let kind = StateKind::Resume(hash);
+            state.save(kind, &Stamp::wrap(None, data)).unwrap();
+            let back = state.load_resume(hash, folder.path()).unwrap();
+            assert_eq!((&back.data[..], back.untouched), (data, false));
         }
         state.save(StateKind::DhtTable, b"t").unwrap();
         assert_eq!(state.load_dht().as_deref(), Some(&b"t"[..]));

@@ -131,7 +131,7 @@ impl Reporter {
         if io::stderr().is_terminal() {
             self.draw(name, stats);
         } else {
-            if self.ticks % PLAIN_EVERY == 0 {
+            if self.ticks.is_multiple_of(PLAIN_EVERY) {
                 note(&plain_line(name, stats));
             }
             self.ticks += 1;

@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 use trackerless_core::id::Id20;
 use trackerless_core::io::{JobError, JobId, JobResult, StateKind, TorrentId, Work};
 
+use crate::stamp::Stamp;
 use crate::state::StateDir;
 pub use files::FileStore;
 use resolve::Resolver;
@@ -87,11 +88,32 @@ impl Shared {
     pub(crate) fn save(&self, kind: StateKind, data: &[u8]) -> JobResult {
         match &self.config.state {
             None => JobResult::Saved,
-            Some(dir) => match dir.save(kind, data) {
-                Ok(()) => JobResult::Saved,
-                Err(error) => JobResult::Failed(job_error(&error)),
-            },
+            Some(dir) => {
+                let saved = match kind {
+                    StateKind::Resume(info_hash) => {
+                        dir.save(kind, &Stamp::wrap(self.stamp(info_hash).as_ref(), data))
+                    }
+                    _ => dir.save(kind, data),
+                };
+                match saved {
+                    Ok(()) => JobResult::Saved,
+                    Err(error) => JobResult::Failed(job_error(&error)),
+                }
+            }
         }
+    }
+
+    /// What the files of a torrent look like now.
+    fn stamp(&self, info_hash: Id20) -> Option<Stamp> {
+        let torrents = self.torrents.read().unwrap_or_else(PoisonError::into_inner);
+        let store = torrents
+            .values()
+            .find(|store| store.info().hashes.short() == info_hash)
+            .cloned();
+        drop(torrents);
+        let store = store?;
+        let files = store.info().files.iter().filter(|file| !file.pad);
+        Stamp::take(store.root(), files.map(|file| file.path.iter().collect()))
     }
 }
 

@@ -404,6 +404,32 @@ fn state_is_saved_and_names_are_resolved() {
 }
 
 #[test]
+fn resume_data_is_trusted_only_while_the_files_are_untouched() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = StateDir::new(folder.path().join("state"));
+    let content = content(PIECE as usize);
+    let info = torrent(&[("f", content.len() as u64)], &content);
+    let hash = info.hashes.short();
+    let mut bench = Bench::new(StorageConfig {
+        output: Some(folder.path().to_owned()),
+        state: Some(state.clone()),
+        ..StorageConfig::default()
+    });
+    bench.open(&info);
+    bench.write_piece(&content, 0);
+    bench.commit(0);
+    let save = Work::SaveState {
+        kind: StateKind::Resume(hash),
+        data: b"resume",
+    };
+    assert_eq!(bench.run(save), JobResult::Saved);
+    let load = || state.load_resume(hash, folder.path()).unwrap();
+    assert!(load().untouched && load().data == b"resume");
+    fs::write(folder.path().join("t/f"), b"edited").unwrap();
+    assert!(!load().untouched);
+}
+
+#[test]
 fn each_torrent_may_have_a_folder_of_its_own() {
     let (default, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let content = content(10);
