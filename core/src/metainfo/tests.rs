@@ -157,7 +157,7 @@ fn the_outer_part_is_read() {
     let info =
         "d6:lengthi1e4:name1:a12:piece lengthi16e6:pieces20:xxxxxxxxxxxxxxxxxxxx7:privatei1ee";
     let file = format!(
-        "d8:announce8:http://a13:announce-listll8:http://b10: http://c el8:http://deee\
+        "d8:announce8:http://a13:announce-listll8:http://b10: http://c el8:http://dee\
          7:comment2:hi10:created by1:x13:creation datei7e4:info{info}\
          5:nodesll9:127.0.0.1i6881eel3:a.bi1eee8:url-list8:http://we\n"
     );
