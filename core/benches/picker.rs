@@ -5,6 +5,11 @@
 //! Every case chooses a piece nobody has begun, which is the expensive decision, and gives it
 //! back; blocks of begun pieces are cheaper.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "the benchmark harness registers itself in globals"
+)]
+
 use std::hint::black_box;
 
 use divan::Bencher;

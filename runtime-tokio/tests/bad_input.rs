@@ -27,7 +27,8 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> String {
 }
 
 fn cases(folder: &Path) -> Vec<Case> {
-    let good = b"d4:infod6:lengthi5e4:name1:a12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
+    let good =
+        b"d4:infod6:lengthi5e4:name1:a12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
     let cut = write(folder, "cut.torrent", &good[..40]);
     let no_pieces = write(
         folder,
@@ -53,7 +54,10 @@ fn cases(folder: &Path) -> Vec<Case> {
         case(&["download", "magnet:?dn=foo"], "info-hash"),
         case(&["download", "magnet:?xt=urn:btih:abababab"], "info-hash"),
         case(&["download", "magnet:?xt=urn%%3A"], "%"),
-        case(&["download", "/no/such/file.torrent"], "/no/such/file.torrent"),
+        case(
+            &["download", "/no/such/file.torrent"],
+            "/no/such/file.torrent",
+        ),
         case(&["download", &cut], "cut.torrent"),
         case(&["download", &no_pieces], "pieces"),
         case(&["download", &negative], "length"),
@@ -64,14 +68,20 @@ fn cases(folder: &Path) -> Vec<Case> {
         case(&["verify", &text, "--data", data], "text.torrent"),
         case(&["show", &negative], "length"),
         case(&["show", "magnet:?xt=urn:btih:zz"], "info-hash"),
-        case(&["metadata", "magnet:?dn=x", "-o", "x.torrent"], "info-hash"),
+        case(
+            &["metadata", "magnet:?dn=x", "-o", "x.torrent"],
+            "info-hash",
+        ),
         case(&["download", HASH, "--listen", "localhost"], "localhost"),
         case(&["download", HASH, "--listen", "127.0.0.1:99999"], "99999"),
         case(&["download", HASH, "--peer", "1.2.3:4"], "1.2.3:4"),
         case(&["download", HASH, "--bootstrap", "nowhere"], "nowhere"),
         case(&["download", HASH, "--download-limit", "fast"], "fast"),
         case(&["download", &good, "--select", "5-2"], "5-2"),
-        case(&["download", HASH, "--config", "/no/such.toml"], "/no/such.toml"),
+        case(
+            &["download", HASH, "--config", "/no/such.toml"],
+            "/no/such.toml",
+        ),
         case(&["download", HASH, "--config", &config], "no-such-option"),
         case(&["dht", "ping", "nonsense"], "nonsense"),
         case(&["dht", "find-node", "12"], "12"),
@@ -98,7 +108,11 @@ fn what_is_wrong_is_told_in_one_line_with_status_2() {
         let shown = format!("{:?} says {said:?}", case.arguments);
         assert_eq!(output.status.code(), Some(2), "{shown}");
         assert_eq!(said.trim_end().lines().count(), 1, "{shown}");
-        assert!(said.contains(case.names), "{shown}, without {:?}", case.names);
+        assert!(
+            said.contains(case.names),
+            "{shown}, without {:?}",
+            case.names
+        );
         assert!(output.stdout.is_empty(), "{shown} and prints a result");
     }
 }
@@ -126,7 +140,15 @@ fn no_socket_is_opened_for_a_wrong_command_line() {
         program.args(["-f", "-e", "trace=socket", "-o"]).arg(&trace);
         run(program.arg(BINARY).args(&case.arguments), folder.path());
         let traced = std::fs::read_to_string(&trace).expect("strace writes its file");
-        assert!(traced.contains("exited with 2"), "{:?}: {traced}", case.arguments);
-        assert!(!traced.contains("AF_INET"), "{:?}: {traced}", case.arguments);
+        assert!(
+            traced.contains("exited with 2"),
+            "{:?}: {traced}",
+            case.arguments
+        );
+        assert!(
+            !traced.contains("AF_INET"),
+            "{:?}: {traced}",
+            case.arguments
+        );
     }
 }

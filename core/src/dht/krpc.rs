@@ -94,7 +94,7 @@ pub struct Nodes<'a> {
 
 impl<'a> Nodes<'a> {
     fn new(bytes: &'a [u8], each: usize) -> Self {
-        if bytes.len() % each == 0 {
+        if bytes.len().is_multiple_of(each) {
             Self { bytes, each }
         } else {
             Self::default()
@@ -126,10 +126,10 @@ impl<'a> Values<'a> {
         let mut open = scan.take(b'l');
         core::iter::from_fn(move || {
             while open && !scan.take(b'e') {
-                if let Some(text) = scan.optional_string().ok()? {
-                    if let Some(addr) = compact::decode(text) {
-                        return Some(addr);
-                    }
+                if let Some(text) = scan.optional_string().ok()?
+                    && let Some(addr) = compact::decode(text)
+                {
+                    return Some(addr);
                 }
             }
             open = false;

@@ -210,10 +210,10 @@ impl Leg {
                 .find(|(a, _)| *a == addr)
                 .map(|(_, s)| s),
         };
-        if let Some(slot) = slot {
-            if !matches!(slot, State::Answered | State::Failed) {
-                *slot = state;
-            }
+        if let Some(slot) = slot
+            && !matches!(slot, State::Answered | State::Failed)
+        {
+            *slot = state;
         }
     }
 }

@@ -400,23 +400,22 @@ impl Dht {
             return;
         }
         let message = Message::decode(payload).ok();
-        if let Some(message) = &message {
-            if !matches!(message.kind, Kind::Query(_)) {
-                if let Some((transaction, pending)) = self.asked(from, message.transaction) {
-                    self.handle_answer(transaction, pending, message, cx);
-                    return;
-                }
-            }
+        if let Some(message) = &message
+            && !matches!(message.kind, Kind::Query(_))
+            && let Some((transaction, pending)) = self.asked(from, message.transaction)
+        {
+            self.handle_answer(transaction, pending, message, cx);
+            return;
         }
         // Whatever we did not ask for counts, malformed or not.
         let exempt = security::is_exempt(from.ip(), self.config.lab);
         if !exempt && !self.addresses.admit(from.ip(), self.now) {
             return;
         }
-        if let Some(message) = message {
-            if let Kind::Query(method) = message.kind {
-                self.handle_query(socket, from, payload.len(), method, &message, cx);
-            }
+        if let Some(message) = message
+            && let Kind::Query(method) = message.kind
+        {
+            self.handle_query(socket, from, payload.len(), method, &message, cx);
         }
     }
 
@@ -761,11 +760,13 @@ impl Dht {
     /// Takes an id that fits our address, if the present one does not.
     fn follow_address(&mut self, v6: bool) {
         let family = &self.families[usize::from(v6)];
-        if let Some(ip) = family.votes.current() {
-            if !security::is_valid(ip, &family.id) {
-                let id = security::node_id(ip, self.secrets.bytes());
-                self.set_id(v6, id);
-            }
+        if let Some(ip) = family.votes.current()
+            && !security::is_valid(ip, &family.id)
+        {
+            let id = security::node_id(ip, self.secrets.bytes());
+            self.set_id(v6, id);
+            // Others know us by the old id, and the table is deep around the old place.
+            self.arm(Single::Bootstrap, self.now + Duration::from_secs(1));
         }
     }
 

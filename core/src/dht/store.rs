@@ -124,10 +124,11 @@ impl Store {
         if !self.has_room(info_hash) || (!exempt && held >= self.max_per_host) {
             return false;
         }
-        if !self.torrents.contains_key(&distance) && self.torrents.len() >= self.max_torrents {
-            if let Some((_, peers)) = self.torrents.pop_last() {
-                peers.iter().for_each(|peer| release(&mut self.hosts, peer));
-            }
+        if !self.torrents.contains_key(&distance)
+            && self.torrents.len() >= self.max_torrents
+            && let Some((_, peers)) = self.torrents.pop_last()
+        {
+            peers.iter().for_each(|peer| release(&mut self.hosts, peer));
         }
         self.torrents.entry(distance).or_default().push(peer);
         *self.hosts.entry(ip).or_default() += 1;

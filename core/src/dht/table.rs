@@ -225,11 +225,11 @@ impl<const N: usize> Table<N> {
         if id == self.own {
             return Heard::Refused;
         }
-        if let Some(known) = self.endpoints.get(&(ip, port)).copied() {
-            if known != id {
-                self.remove(&known, addr);
-                return Heard::Changed(known);
-            }
+        if let Some(known) = self.endpoints.get(&(ip, port)).copied()
+            && known != id
+        {
+            self.remove(&known, addr);
+            return Heard::Changed(known);
         }
         let rtt = u8::try_from(rtt.as_millis() / RTT_UNIT_MILLIS).unwrap_or(u8::MAX);
         let at = self.bucket_of(&id);
@@ -383,13 +383,11 @@ impl<const N: usize> Table<N> {
     /// Gives a contact that is not in the table a place, if the rules have one.
     fn place(&mut self, contact: Contact<N>) -> Heard {
         let exempt = self.is_exempt(contact.ip());
-        if !exempt {
-            if let Some((id, addr)) = self.same_ip(contact.ip) {
-                if self.find(&id, addr).is_none_or(|known| known.failures == 0) {
-                    return Heard::Refused;
-                }
-                self.remove(&id, addr);
+        if !exempt && let Some((id, addr)) = self.same_ip(contact.ip) {
+            if self.find(&id, addr).is_none_or(|known| known.failures == 0) {
+                return Heard::Refused;
             }
+            self.remove(&id, addr);
         }
         loop {
             let at = self.bucket_of(&contact.id);

@@ -177,7 +177,7 @@ fn shutdown_is_answered_once_storage_is_closed_and_state_saved() {
             }
         }
         assert!(
-            !(answered && !results.is_empty()),
+            !answered || results.is_empty(),
             "answered before the last job"
         );
         for (job, result) in results {

@@ -75,7 +75,8 @@ pub fn clean_element(element: &[u8], style: PathStyle) -> Option<String> {
 }
 
 fn is_usable(c: char, style: PathStyle) -> bool {
-    !c.is_control() && !(style == PathStyle::Windows && "?<>\"|*:".contains(c))
+    let reserved = style == PathStyle::Windows && "?<>\"|*:".contains(c);
+    !c.is_control() && !reserved
 }
 
 /// Marks that make a name look other than it is.
@@ -92,7 +93,7 @@ fn is_device(name: &str) -> bool {
             .is_some_and(|s| s.eq_ignore_ascii_case("com") || s.eq_ignore_ascii_case("lpt"));
         port && matches!(stem.as_bytes(), [_, _, _, b'1'..=b'9'])
     };
-    ["con", "prn", "aux", "nul"].iter().any(|device| is(device)) || numbered()
+    ["con", "prn", "aux", "nul"].iter().any(is) || numbered()
 }
 
 fn split_extension(name: &str) -> (&str, &str) {

@@ -140,11 +140,11 @@ fn read_trackers(dict: Dict<'_, '_>) -> Result<Vec<Vec<String>>, MetainfoError> 
             }
         }
     }
-    if tiers.is_empty() {
-        if let Some(value) = dict.find(b"announce") {
-            let url = text(value, "announce")?;
-            tiers.extend((!url.is_empty()).then(|| Vec::from([url])));
-        }
+    if tiers.is_empty()
+        && let Some(value) = dict.find(b"announce")
+    {
+        let url = text(value, "announce")?;
+        tiers.extend((!url.is_empty()).then(|| Vec::from([url])));
     }
     Ok(tiers)
 }

@@ -176,7 +176,7 @@ impl Bitfield {
         let mut at = from as usize / 8;
         // Up to the next whole stride, minding that pieces below `from` do not count.
         let mut mask = u64::MAX >> (from % 8);
-        while at < len && (at % STRIDE != 0 || mask != u64::MAX) {
+        while at < len && (!at.is_multiple_of(STRIDE) || mask != u64::MAX) {
             let found = word(ours, at) & word(others, at) & mask;
             if found != 0 {
                 return Some(at as u32 * 8 + found.leading_zeros());

@@ -154,10 +154,6 @@ impl fmt::Debug for Swarm {
 impl Swarm {
     /// Starts a torrent: with its metadata (`info`) storage is opened, without it the metadata
     /// is fetched from peers first. `number` and `seed` name its random streams.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is a different thing, all are needed"
-    )]
     #[must_use]
     pub fn new(
         config: Arc<Config>,

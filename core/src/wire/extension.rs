@@ -185,7 +185,6 @@ mod tests {
         assert!(!name.is_empty() && name.len() <= MAX_CLIENT);
     }
 
-    #[allow(clippy::too_many_arguments)]
     quickcheck! {
         fn round_trips(
             size: Option<u32>, port: Option<u16>, reqq: Option<u32>, client: Option<String>,

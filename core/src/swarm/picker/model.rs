@@ -100,7 +100,7 @@ impl Model {
             return;
         }
         let mut peer = Peer::default();
-        if bits % 7 == 0 {
+        if bits.is_multiple_of(7) {
             peer.seed = true;
             peer.has = (0..PIECES).collect();
             self.picker.seed_joined();
@@ -243,17 +243,19 @@ impl Model {
             0 | 1 => self.join(key, arg),
             2 => self.leave(key),
             3 => {
-                if let Some(peer) = self.peers.get_mut(&key) {
-                    if !peer.seed && peer.has.insert(piece) {
-                        self.picker.peer_has(piece);
-                    }
+                if let Some(peer) = self.peers.get_mut(&key)
+                    && !peer.seed
+                    && peer.has.insert(piece)
+                {
+                    self.picker.peer_has(piece);
                 }
             }
             4 => {
-                if let Some(peer) = self.peers.get_mut(&key) {
-                    if !peer.seed && peer.has.remove(&piece) {
-                        self.picker.peer_lost(piece);
-                    }
+                if let Some(peer) = self.peers.get_mut(&key)
+                    && !peer.seed
+                    && peer.has.remove(&piece)
+                {
+                    self.picker.peer_lost(piece);
                 }
             }
             5 => {

@@ -8,7 +8,7 @@ use self::world::{LATENCY, World, addr, conn, content, torrent};
 use super::*;
 use crate::event::Event as Public;
 use crate::id::PeerId;
-use crate::io::{JobResult, Opened};
+use crate::io::JobResult;
 use crate::wire::Message;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -263,7 +263,7 @@ fn downloading(info: &Arc<Info>) -> (Swarm, Vec<Event>) {
         &mut events,
     );
     swarm.handle(now, Input::Grant(world::generous()), &mut events);
-    let opened = JobResult::Opened(alloc::boxed::Box::new(Opened::default()));
+    let opened = JobResult::Opened(alloc::boxed::Box::default());
     swarm.handle(now, Input::JobDone(JobToken(0), opened), &mut events);
     let joined = Input::Joined {
         conn: conn(1),
