@@ -142,7 +142,10 @@ fn a_peer_named_by_hand_needs_no_dht() {
             ..AddTorrent::new(Source::Torrent(torrent))
         }));
         until(&mut seeder, "the check", |event| match event {
-            Event::Checked { ok, bad, .. } => Some(assert_eq!((*ok, *bad), (10, 0))),
+            Event::Checked { ok, bad, .. } => {
+                assert_eq!((*ok, *bad), (10, 0));
+                Some(())
+            }
             _ => None,
         })
         .await;

@@ -584,13 +584,10 @@ impl Sim {
         };
         self.streams.insert(stream, [near, far]);
         self.hosts[host as usize].conns.insert(conn, (stream, 0));
-        match target {
-            Some(target) => {
-                let delay = self.network.pair_delay(self.seed, host, target);
-                self.schedule(self.now + delay, target, host, Happening::Syn { stream });
-            }
-            // Nobody has this address: silence, and the engine's own patience ends it.
-            None => {}
+        // Nobody has that address: silence, and the engine's own patience ends it.
+        if let Some(target) = target {
+            let delay = self.network.pair_delay(self.seed, host, target);
+            self.schedule(self.now + delay, target, host, Happening::Syn { stream });
         }
     }
 

@@ -231,7 +231,7 @@ pub struct CreateArgs {
     /// A web seed (BEP 19)
     #[arg(long, value_name = "URL", value_parser = web_url)]
     pub web_seed: Vec<String>,
-    /// The format of BEP 3, which every client reads [default]
+    /// The format of BEP 3, which every client reads (default)
     #[arg(long)]
     pub v1: bool,
     /// Bootstrap nodes used where there is no saved routing table

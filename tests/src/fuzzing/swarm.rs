@@ -164,7 +164,7 @@ impl Run {
     fn block(&mut self, conn: ConnId, script: &mut Script<'_>) {
         let asked = &mut self.links.get_mut(&conn).expect("it joined").asked;
         let block = match script.index(asked.len()) {
-            Some(at) if script.byte() % 8 != 0 => asked.swap_remove(at),
+            Some(at) if !script.byte().is_multiple_of(8) => asked.swap_remove(at),
             _ => BlockRef {
                 piece: u32::from(script.byte() % 4),
                 begin: u32::from(script.byte() % 3) << 14,
@@ -265,7 +265,7 @@ pub fn swarm(data: &[u8]) {
                 run.give(Input::Writable { conn, unsent });
             }
             (11, conn) => {
-                let conn = conn.filter(|_| script.byte() % 4 != 0);
+                let conn = conn.filter(|_| !script.byte().is_multiple_of(4));
                 if let Some(conn) = conn {
                     run.links.remove(&conn);
                 }

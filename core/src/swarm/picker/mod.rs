@@ -5,7 +5,7 @@
 //! once no block is left that nobody was asked for.
 //!
 //! **A decision does not grow with the torrent.** Pieces nobody has begun are kept sorted by
-//! availability ([`buckets`]); a decision looks at a bounded window of the rarest ones. Only when
+//! availability (`buckets`); a decision looks at a bounded window of the rarest ones. Only when
 //! the peer has none of those are the two bitfields laid over each other, 512 pieces a step.
 //!
 //! **A block is asked for once** outside endgame, until it is given back by [`Picker::on_abort`]
