@@ -81,20 +81,23 @@ fn recorded_engines_replay_to_the_same_outputs() {
     let (leechers, finished) = scenario.play(&mut sim, 5).unwrap();
     assert!(finished);
     // One that only routed, and one that downloaded.
-    for host in [trackerless_sim::HostId(0), leechers[0]] {
+    for (host, enough) in [(trackerless_sim::HostId(0), 1), (leechers[0], 10)] {
         let file = sim.recording(host).unwrap();
         let seen = replay::replay(file).unwrap();
         assert!(seen.inputs > 100 && seen.outputs > 100, "{seen:?}");
         assert_eq!(seen.output_hash, sim.output_hash(host));
-        // Any other byte is told, or leads to other outputs.
-        let mut wrong = file.to_vec();
-        let middle = wrong.len() / 2;
-        wrong[middle] ^= 1;
-        let other = replay::replay(&wrong).map(|seen| seen.output_hash);
-        assert_ne!(
-            other,
-            Ok(sim.output_hash(host)),
-            "byte {middle} does not count"
+        // Not every bit of an input matters (a microsecond here, a far node's id there); every
+        // byte of a block does.
+        let noticed = (1..=20).filter(|part| {
+            let mut wrong = file.to_vec();
+            let at = file.len() * part / 21;
+            wrong[at] ^= 1;
+            replay::replay(&wrong).map(|seen| seen.output_hash) != Ok(sim.output_hash(host))
+        });
+        let noticed = noticed.count();
+        assert!(
+            noticed >= enough,
+            "{host:?}: {noticed} of 20 flipped bytes change anything"
         );
     }
 }
