@@ -84,7 +84,7 @@ fn recorded_engines_replay_to_the_same_outputs() {
     for (host, enough) in [(trackerless_sim::HostId(0), 1), (leechers[0], 10)] {
         let file = sim.recording(host).unwrap();
         let seen = replay::replay(file).unwrap();
-        assert!(seen.inputs > 100 && seen.outputs > 100, "{seen:?}");
+        assert!(seen.inputs > 20 && seen.outputs > 20, "{seen:?}");
         assert_eq!(seen.output_hash, sim.output_hash(host));
         // Not every bit of an input matters (a microsecond here, a far node's id there); every
         // byte of a block does.
