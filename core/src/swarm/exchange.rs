@@ -1,5 +1,6 @@
 //! Metadata: fetched from peers, and served to them (BEP 9).
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -111,6 +112,7 @@ impl Swarm {
                     Ok(info) => {
                         self.mark_dirty();
                         self.on_metadata(Arc::new(info), events);
+                        self.offer_metadata(events);
                         if self.phase == Phase::Opening {
                             self.save(events);
                         }
@@ -119,6 +121,14 @@ impl Swarm {
                     Err(_) => self.storage_failed(None, JobError::Unsupported, events),
                 }
             }
+        }
+    }
+
+    /// Tells peers that joined before that the metadata can be had from us now.
+    fn offer_metadata(&self, events: &mut Vec<Event>) {
+        for (conn, peer) in self.peers.iter().filter(|(_, peer)| peer.metadata) {
+            let handshake = Box::new(self.extension_handshake(peer.addr));
+            events.push(Event::Send(*conn, Message::ExtensionHandshake(handshake)));
         }
     }
 

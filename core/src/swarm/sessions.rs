@@ -94,7 +94,7 @@ impl Swarm {
         None
     }
 
-    fn extension_handshake(&self, addr: SocketAddr) -> ExtensionHandshake {
+    pub(super) fn extension_handshake(&self, addr: SocketAddr) -> ExtensionHandshake {
         let size = self
             .info
             .as_ref()
