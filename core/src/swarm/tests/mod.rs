@@ -1,3 +1,4 @@
+mod fuzz;
 mod world;
 
 use std::vec::Vec;
@@ -8,7 +9,7 @@ use self::world::{LATENCY, World, addr, conn, content, torrent};
 use super::*;
 use crate::event::Event as Public;
 use crate::id::PeerId;
-use crate::io::JobResult;
+use crate::io::{JobResult, Opened};
 use crate::wire::Message;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -163,6 +164,35 @@ fn half_a_download_is_found_again_without_resume_data() {
 }
 
 #[test]
+fn what_was_saved_is_trusted_and_not_hashed_again() {
+    let mut world = World::new();
+    let info = torrent(20 * PIECE, PIECE);
+    let seed = world.seed(&info);
+    let first = world.leech(&info);
+    world.introduce(first, &[seed]);
+    assert!(world.run_while_not(SECOND * 30, |world| world.is_complete(first)));
+    world.run(SECOND);
+    let saved = world.nodes[first].disk.saved.clone().expect("resume data");
+    let resume = crate::resume::Resume::decode(&saved).expect("right resume data");
+    assert_eq!(resume.have, world.nodes[first].disk.present);
+    let all: Vec<u32> = (0..info.piece_count).collect();
+    // Without the metadata: it is in the resume data as well.
+    for (check, hashed) in [(false, 0), (true, 20)] {
+        let resume = Some(resume.clone());
+        let options = Options {
+            resume,
+            check,
+            ..Options::default()
+        };
+        let second = world.add(&info, false, &all, options);
+        world.run(SECOND);
+        assert!(world.is_complete(second));
+        assert_eq!(world.nodes[second].hashed.len(), hashed);
+        world.assert_right(second);
+    }
+}
+
+#[test]
 fn the_metadata_comes_from_peers_and_the_content_after_it() {
     let mut world = World::new();
     // Metadata of three pieces.
@@ -263,7 +293,7 @@ fn downloading(info: &Arc<Info>) -> (Swarm, Vec<Event>) {
         &mut events,
     );
     swarm.handle(now, Input::Grant(world::generous()), &mut events);
-    let opened = JobResult::Opened(alloc::boxed::Box::default());
+    let opened = JobResult::Opened(alloc::boxed::Box::<Opened>::default());
     swarm.handle(now, Input::JobDone(JobToken(0), opened), &mut events);
     let joined = Input::Joined {
         conn: conn(1),
