@@ -30,8 +30,20 @@ pub struct Scenario {
     pub piece_length: u32,
     /// The network.
     pub network: Network,
+    /// How the nodes of the DHT come together.
+    pub joining: Joining,
     /// Virtual time within which everybody must have finished.
     pub within: Duration,
+}
+
+/// How the nodes of the DHT come together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joining {
+    /// One after the other, each through a node that was there before.
+    Growing,
+    /// All at once, and all through the first, which knows nobody either; every host has the same
+    /// address and a port of its own, as on one machine.
+    Rush,
 }
 
 /// What a run came to.
@@ -65,6 +77,7 @@ pub fn all() -> Vec<Scenario> {
         content_length: 1 << 20,
         piece_length: 1 << 16,
         network: Network::default(),
+        joining: Joining::Growing,
         within: Duration::from_secs(120),
     };
     vec![
@@ -85,6 +98,22 @@ pub fn all() -> Vec<Scenario> {
             within: Duration::from_secs(300),
             ..magnet.clone()
         },
+        Scenario {
+            name: "rush",
+            about: "a busy machine: 30 nodes join at once through the first, then a seeder and five \
+                    leechers come",
+            dht_nodes: 30,
+            leechers: 5,
+            network: Network {
+                min_delay: Duration::from_micros(50),
+                max_delay: Duration::from_micros(200),
+                jitter: Duration::from_millis(100),
+                loss_ppm: 10_000,
+            },
+            joining: Joining::Rush,
+            within: Duration::from_secs(20),
+            ..magnet.clone()
+        },
         magnet,
     ]
 }
@@ -102,14 +131,18 @@ struct Published {
     magnet: String,
 }
 
-/// A host that can be told apart by its number.
-fn spec(number: u32) -> HostSpec {
-    let [_, _, high, low] = (number + 1).to_be_bytes();
-    let addr = SocketAddr::new(Ipv4Addr::new(10, 1 + high / 250, high, low).into(), 6881);
-    HostSpec::new(addr)
-}
-
 impl Scenario {
+    /// A host that can be told apart by its number.
+    fn spec(&self, number: u32) -> HostSpec {
+        let [_, _, high, low] = (number + 1).to_be_bytes();
+        HostSpec::new(match self.joining {
+            Joining::Growing => {
+                SocketAddr::new(Ipv4Addr::new(10, 1 + high / 250, high, low).into(), 6881)
+            }
+            Joining::Rush => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 10_000 + number as u16),
+        })
+    }
+
     /// Runs it to its end.
     #[must_use]
     pub fn run(&self, seed: u64) -> Report {
@@ -137,25 +170,32 @@ impl Scenario {
         let mut number = 0;
         let mut next = || {
             number += 1;
-            spec(number - 1)
+            self.spec(number - 1)
         };
         let mut routers = Vec::new();
         for index in 0..self.dht_nodes {
             let host = sim.add_host(next())?;
             if index > 0 {
-                // Each joins through one that was there before, a little after it.
-                let known = routers[index as usize / 2];
-                let join = Command::DhtBootstrap(vec![known]);
-                sim.command(
-                    host,
-                    Duration::from_millis(u64::from(index) * 20),
-                    Tag(0),
-                    join,
-                );
+                let (known, after) = match self.joining {
+                    // A little after the one it knows.
+                    Joining::Growing => (
+                        routers[index as usize / 2],
+                        Duration::from_millis(u64::from(index) * 20),
+                    ),
+                    Joining::Rush => (routers[0], Duration::from_millis(u64::from(index))),
+                };
+                sim.command(host, after, Tag(0), Command::DhtBootstrap(vec![known]));
             }
             routers.push(sim.addr(host));
         }
-        let settled = Duration::from_millis(u64::from(self.dht_nodes) * 20 + 2_000);
+        // In a rush nobody waits for the DHT to know itself.
+        let (settled, then) = match self.joining {
+            Joining::Growing => (
+                Duration::from_millis(u64::from(self.dht_nodes) * 20 + 2_000),
+                3_000,
+            ),
+            Joining::Rush => (Duration::from_secs(1), 500),
+        };
         let join = |sim: &mut Sim, host: HostId, after: Duration| {
             let known = routers[host.0 as usize % routers.len()];
             sim.command(host, after, Tag(1), Command::DhtBootstrap(vec![known]));
@@ -173,7 +213,7 @@ impl Scenario {
         let mut leechers = Vec::new();
         for index in 0..self.leechers {
             let host = sim.add_host(next())?;
-            let after = settled + Duration::from_millis(3_000 + u64::from(index) * 50);
+            let after = settled + Duration::from_millis(then + u64::from(index) * 50);
             join(sim, host, after);
             let add = AddTorrent::new(Source::Magnet(published.magnet.clone()));
             sim.command(host, after, Tag(2), Command::AddTorrent(add));

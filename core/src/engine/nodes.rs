@@ -119,7 +119,7 @@ impl Engine {
             },
             dht::Event::Done(id, summary) => match self.nodes.askers.remove(&id) {
                 Some(Asker::Torrent(torrent)) => {
-                    self.announce_done(torrent, summary.replies > 0, out);
+                    self.announce_done(torrent, summary.replies, out);
                 }
                 Some(Asker::Command(tag)) => {
                     self.emit(Event::LookupDone { tag, summary }, out);
@@ -134,7 +134,7 @@ impl Engine {
                 None => {}
             },
             dht::Event::Refused(id) => match self.nodes.askers.remove(&id) {
-                Some(Asker::Torrent(torrent)) => self.announce_done(torrent, false, out),
+                Some(Asker::Torrent(torrent)) => self.announce_done(torrent, 0, out),
                 Some(Asker::Command(tag)) => {
                     let error = if self.sockets.is_empty() {
                         CommandError::NoDht

@@ -13,8 +13,8 @@ use crate::time::{Duration, Instant};
 
 use super::jobs::Owner;
 
-/// First pause before the DHT is asked again by a torrent that found too few peers; doubles up
-/// to the announce interval.
+/// First pause before the DHT is asked again by a torrent that found too few peers, or that too
+/// few nodes know of; doubles up to the announce interval.
 const FIRST_RETRY: Duration = Duration::from_secs(4);
 
 pub(super) struct Torrent {
@@ -327,7 +327,10 @@ impl Engine {
     }
 
     /// The announce of a torrent is over: plans the next one.
-    pub(super) fn announce_done(&mut self, torrent: TorrentId, answered: bool, out: &mut Outbox) {
+    ///
+    /// One that went out while the table was young reached whoever was known then, not the nodes
+    /// that others will ask: it is repeated as long as fewer nodes answered than should keep it.
+    pub(super) fn announce_done(&mut self, torrent: TorrentId, replies: u16, out: &mut Outbox) {
         let interval = self.config.dht.announce_interval;
         let Some(entry) = self.torrents.at_mut(torrent.0) else {
             return;
@@ -336,7 +339,9 @@ impl Engine {
         if !entry.dht_allowed {
             return;
         }
-        let wait = if answered && !entry.wants_peers {
+        let answered = replies > 0;
+        let settled = usize::from(replies) >= dht::table::CLOSEST;
+        let wait = if settled && !entry.wants_peers {
             interval
         } else {
             entry.retry
