@@ -28,3 +28,20 @@ pub fn install(inbox: Arc<Inbox>) -> io::Result<()> {
         })?;
     Ok(())
 }
+
+/// Ends the process with status 130 at the first of them: for commands that have nothing to say
+/// goodbye to.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub fn exit_at_first() -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            if signals.forever().next().is_some() {
+                std::process::exit(INTERRUPTED.into());
+            }
+        })?;
+    Ok(())
+}

@@ -30,7 +30,9 @@ const CORE_MAY_LINK: &[&str] = &[
     "sha1",
     "sha2",
     "smallvec",
+    "tinyvec",
     "typenum",
+    "unicode-normalization", // which names one file system takes for one
     "zeroize",
 ];
 

@@ -1,4 +1,4 @@
-//! Making torrents. Pure: the host lists the files and hashes them, in the order of a [`Plan`].
+//! Making torrents. Pure: the host lists the files of a [`Plan`] and hashes them piece by piece.
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -7,11 +7,10 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::Bytes;
-use sha1::{Digest, Sha1};
 
 use super::info::BLOCK;
-use super::merkle::{FileHashes, MerkleHasher};
-use super::path::{PathStyle, clean_element};
+use super::merkle::FileHashes;
+use super::path::{PathStyle, clean_element, tell_apart};
 use super::{Info, MetainfoError, Torrent, Version};
 use crate::bencode::Writer;
 
@@ -47,6 +46,8 @@ pub struct Source {
 pub struct Stretch {
     /// Index into [`Plan::sources`]; `None` for padding, which is zeros.
     pub source: Option<usize>,
+    /// First byte, counted over all stretches.
+    pub offset: u64,
     /// Bytes.
     pub length: u64,
 }
@@ -55,11 +56,11 @@ pub struct Stretch {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     name: String,
-    version: Version,
-    piece_length: u32,
+    pub(super) version: Version,
+    pub(super) piece_length: u32,
     private: bool,
-    sources: Vec<Source>,
-    stretches: Vec<Stretch>,
+    pub(super) sources: Vec<Source>,
+    pub(super) stretches: Vec<Stretch>,
 }
 
 /// The hashes of a plan's content.
@@ -77,12 +78,15 @@ pub struct Hashes {
 pub enum BuildError {
     /// A name that could not be written as it is.
     Name(String),
-    /// Two files, or a file and a folder, of one name.
+    /// Two files, or a file and a folder, of one name on some file system: those who download
+    /// would get another name for one of them.
     Duplicate(String),
     /// A single file must be alone.
     NotAlone,
     /// v2 needs a power of two of at least 16 KiB, v1 more than zero.
     PieceLength(u32),
+    /// More content than a torrent of this piece length can hold.
+    TooLarge,
     /// The number of hashes does not fit the files.
     Hashes,
     /// The result would be refused.
@@ -93,12 +97,16 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => write!(f, "{name:?} cannot be a name in a torrent: rename it"),
-            Self::Duplicate(path) => write!(f, "{path:?} is there twice: rename one"),
+            Self::Duplicate(path) => write!(
+                f,
+                "{path:?} is there twice, but for case or Unicode form: rename one"
+            ),
             Self::NotAlone => f.write_str("a file without a path must be the only one"),
             Self::PieceLength(length) => write!(
                 f,
                 "piece length {length}: expected a power of two of at least {BLOCK}"
             ),
+            Self::TooLarge => f.write_str("too much content: choose a larger piece length"),
             Self::Hashes => f.write_str("the hashes do not fit the files"),
             Self::Refused(error) => write!(f, "the torrent would be refused: {error}"),
         }
@@ -130,20 +138,25 @@ impl Plan {
 
         let mut stretches = Vec::new();
         let mut total: u64 = 0;
-        for (index, source) in sources.iter().enumerate() {
-            let padding = total.next_multiple_of(u64::from(piece_length)) - total;
-            if aligned && source.length > 0 && padding > 0 {
-                stretches.push(Stretch {
-                    source: None,
-                    length: padding,
-                });
-                total += padding;
-            }
+        let mut add = |source, length| {
             stretches.push(Stretch {
-                source: Some(index),
-                length: source.length,
+                source,
+                offset: total,
+                length,
             });
-            total = total.saturating_add(source.length).min(u64::MAX / 2);
+            total = total
+                .checked_add(length)
+                .filter(|total| total.div_ceil(piece_length.into()) <= u64::from(u32::MAX))
+                .ok_or(BuildError::TooLarge)?;
+            Ok(total)
+        };
+        for (index, source) in sources.iter().enumerate() {
+            let end = add(Some(index), source.length)?;
+            let padding = end.next_multiple_of(u64::from(piece_length)) - end;
+            // After the last of many files too, as libtorrent does: one set of files, one hash.
+            if aligned && padding > 0 && sources.len() > 1 {
+                add(None, padding)?;
+            }
         }
         Ok(Self {
             name: name.to_string(),
@@ -174,10 +187,16 @@ impl Plan {
         &self.stretches
     }
 
-    /// Hashes the content in order, for hosts that need no more than one thread for it.
+    /// Bytes per piece.
     #[must_use]
-    pub fn hasher(&self) -> ContentHasher<'_> {
-        ContentHasher::new(self)
+    pub fn piece_length(&self) -> u32 {
+        self.piece_length
+    }
+
+    /// The format.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
     }
 
     /// The torrent. Its nodes, trackers and the like can be set before
@@ -325,7 +344,16 @@ fn check_paths(sources: &[Source]) -> Result<(), BuildError> {
             return Err(BuildError::Duplicate(pair[0].path.join("/")));
         }
     }
-    Ok(())
+    let mut apart: Vec<Vec<String>> = sources.iter().map(|it| it.path.clone()).collect();
+    tell_apart(apart.iter_mut());
+    match sources
+        .iter()
+        .zip(&apart)
+        .find(|(it, told)| it.path != **told)
+    {
+        Some((renamed, _)) => Err(BuildError::Duplicate(renamed.path.join("/"))),
+        None => Ok(()),
+    }
 }
 
 fn write_attributes(writer: &mut Writer<'_>, source: &Source) {
@@ -423,117 +451,5 @@ impl Torrent {
         }
         writer.end();
         out
-    }
-}
-
-/// Hashes the content of a [`Plan`] as it comes; see [`Plan::hasher`].
-#[derive(Debug, Clone)]
-pub struct ContentHasher<'p> {
-    plan: &'p Plan,
-    /// Bytes still to come for `plan.stretches[at]`.
-    left: u64,
-    at: usize,
-    file: MerkleHasher,
-    piece: Sha1,
-    piece_filled: u32,
-    hashes: Hashes,
-}
-
-impl<'p> ContentHasher<'p> {
-    fn new(plan: &'p Plan) -> Self {
-        let mut hasher = Self {
-            plan,
-            left: plan.stretches.first().map_or(0, |first| first.length),
-            at: 0,
-            file: MerkleHasher::new(plan.piece_length),
-            piece: Sha1::new(),
-            piece_filled: 0,
-            hashes: Hashes::default(),
-        };
-        hasher.skip();
-        hasher
-    }
-
-    /// Adds the next bytes of the sources, which follow each other without padding. Bytes beyond
-    /// the last source are ignored.
-    pub fn update(&mut self, mut data: &[u8]) {
-        while !data.is_empty() && self.at < self.plan.stretches.len() {
-            let take = usize::try_from(self.left)
-                .unwrap_or(usize::MAX)
-                .min(data.len());
-            let (now, later) = data.split_at(take);
-            if self.plan.version != Version::V1 {
-                self.file.update(now);
-            }
-            self.add(now);
-            self.left -= now.len() as u64;
-            data = later;
-            self.skip();
-        }
-    }
-
-    /// The hashes.
-    ///
-    /// # Errors
-    /// [`BuildError::Hashes`] when bytes of the sources are missing.
-    pub fn finish(mut self) -> Result<Hashes, BuildError> {
-        if self.at < self.plan.stretches.len() {
-            return Err(BuildError::Hashes);
-        }
-        self.end_piece();
-        Ok(self.hashes)
-    }
-
-    /// Ends stretches that are complete, and does padding.
-    fn skip(&mut self) {
-        const ZEROS: [u8; 4096] = [0; 4096];
-        while let Some(stretch) = self.plan.stretches.get(self.at) {
-            if stretch.source.is_none() {
-                while self.left > 0 {
-                    let now = self.left.min(ZEROS.len() as u64);
-                    self.add(&ZEROS[..now as usize]);
-                    self.left -= now;
-                }
-            } else if self.left > 0 {
-                return;
-            } else if self.plan.version != Version::V1 {
-                let next = MerkleHasher::new(self.plan.piece_length);
-                self.hashes
-                    .files
-                    .push(core::mem::replace(&mut self.file, next).finish());
-            }
-            self.at += 1;
-            self.left = self
-                .plan
-                .stretches
-                .get(self.at)
-                .map_or(0, |next| next.length);
-        }
-    }
-
-    /// Adds bytes to the pieces of v1.
-    fn add(&mut self, mut data: &[u8]) {
-        if self.plan.version == Version::V2 {
-            return;
-        }
-        while !data.is_empty() {
-            let room = (self.plan.piece_length - self.piece_filled) as usize;
-            let (now, later) = data.split_at(room.min(data.len()));
-            self.piece.update(now);
-            self.piece_filled += now.len() as u32;
-            if self.piece_filled == self.plan.piece_length {
-                self.end_piece();
-            }
-            data = later;
-        }
-    }
-
-    fn end_piece(&mut self) {
-        if self.piece_filled > 0 {
-            self.hashes
-                .pieces
-                .extend_from_slice(&self.piece.finalize_reset());
-            self.piece_filled = 0;
-        }
     }
 }

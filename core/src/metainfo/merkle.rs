@@ -105,7 +105,7 @@ pub struct MerkleHasher {
 }
 
 /// What [`MerkleHasher`] finds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FileHashes {
     /// The root of the file; `None` for an empty one.
     pub root: Option<Hash>,
@@ -171,6 +171,19 @@ impl MerkleHasher {
             root,
             layer,
             length: self.length,
+        }
+    }
+
+    /// The hash of one piece of a file, of which at most `piece_length` bytes were added: padded
+    /// to the height of a piece, unless the piece is the whole file.
+    pub(super) fn finish_piece(mut self, whole_file: bool) -> Hash {
+        if self.block_filled > 0 {
+            self.end_block();
+        }
+        let height = if whole_file { 0 } else { self.piece_height };
+        match self.layer.pop() {
+            Some(full) => full,
+            None => self.piece.finish(height),
         }
     }
 

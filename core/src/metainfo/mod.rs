@@ -11,6 +11,7 @@ use crate::id::InfoHashes;
 
 mod build;
 mod error;
+mod hashing;
 mod info;
 mod layout;
 mod magnet;
@@ -19,8 +20,9 @@ mod path;
 mod torrent;
 mod tree;
 
-pub use build::{BuildError, ContentHasher, Hashes, Plan, Source, Stretch, auto_piece_length};
+pub use build::{BuildError, Hashes, Plan, Source, Stretch, auto_piece_length};
 pub use error::MetainfoError;
+pub use hashing::{Part, PieceHash, PieceHasher};
 pub use info::Rules;
 pub use layout::{Span, Spans};
 pub use magnet::{Magnet, MagnetError};

@@ -5,6 +5,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use unicode_normalization::UnicodeNormalization as _;
+
 /// Which file system the names are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PathStyle {
@@ -115,8 +117,8 @@ fn shorten(name: &mut String) {
     *name = format!("{}{extension}", &stem[..end]);
 }
 
-/// Tells apart paths that would be one file on some file system: it compares without case, and
-/// files also with folders. Folders keep their names, later files get a number.
+/// Tells apart paths that would be one file on some file system: it compares without case and
+/// Unicode form, and files also with folders. Folders keep their names, later files get a number.
 pub(super) fn tell_apart<'p>(paths: impl Iterator<Item = &'p mut Vec<String>>) {
     let mut paths: Vec<_> = paths.collect();
     let mut folders = Folders::default();
@@ -180,9 +182,15 @@ impl Folders {
     }
 }
 
-/// What names are compared by.
+/// What names are compared by: equal for names that some file system takes for one, because it
+/// ignores case (NTFS, APFS, exFAT) or Unicode form (APFS, HFS+). Upper case first, since that is
+/// what makes `ß` equal `SS`.
 fn fold(name: &str) -> String {
-    name.to_lowercase()
+    if name.is_ascii() {
+        return name.to_ascii_lowercase();
+    }
+    let decomposed = name.nfd().flat_map(char::to_uppercase);
+    decomposed.flat_map(char::to_lowercase).nfd().collect()
 }
 
 #[cfg(test)]
@@ -272,6 +280,32 @@ mod tests {
         );
         assert_eq!(apart(&[&["t", "x"], &["T", "X", "y"]]), ["t/x.1", "T/X/y"]);
         assert_eq!(apart(&[&["Ä"], &["ä"]]), ["Ä", "ä.1"]);
+        // Composed and decomposed, in files and folders; marks in any order; other cases of `s`.
+        assert_eq!(
+            apart(&[&["\u{e4}.txt"], &["a\u{308}.txt"], &["A\u{308}", "x"]]),
+            ["\u{e4}.txt", "a\u{308}.1.txt", "A\u{308}/x"]
+        );
+        assert_eq!(
+            apart(&[&["\u{e9}", "x"], &["e\u{301}"]]),
+            ["\u{e9}/x", "e\u{301}.1"]
+        );
+        assert_eq!(
+            apart(&[&["a\u{323}\u{307}"], &["a\u{307}\u{323}"]]),
+            ["a\u{323}\u{307}", "a\u{307}\u{323}.1"]
+        );
+        assert_eq!(
+            apart(&[
+                &["Straße"],
+                &["STRASSE"],
+                &["\u{17f}"],
+                &["s"],
+                &["\u{212a}"],
+                &["k"]
+            ]),
+            ["Straße", "STRASSE.1", "\u{17f}", "s.1", "\u{212a}", "k.1"]
+        );
+        // Another letter is another name.
+        assert_eq!(apart(&[&["ä"], &["a"], &["å"]]), ["ä", "a", "å"]);
     }
 
     #[test]

@@ -232,6 +232,18 @@ fn bytes_of(source: &Source) -> vec::Vec<u8> {
         .collect()
 }
 
+/// Hashes every piece of a plan, the bytes of its parts coming from `read`.
+fn hash_all(plan: &Plan, read: impl Fn(Part) -> vec::Vec<u8>) -> vec::Vec<PieceHash> {
+    let hash = |piece| {
+        let mut hasher = plan.piece_hasher(piece);
+        let parts = plan.parts(piece).filter(|part| part.source.is_some());
+        let bytes: vec::Vec<u8> = parts.flat_map(&read).collect();
+        bytes.chunks(5_000).for_each(|chunk| hasher.update(chunk));
+        hasher.finish().expect("the whole piece")
+    };
+    (0..plan.piece_count()).map(hash).collect()
+}
+
 fn build(content: &Content) -> (Plan, Torrent) {
     let Content {
         version,
@@ -239,13 +251,12 @@ fn build(content: &Content) -> (Plan, Torrent) {
         ref sources,
     } = *content;
     let plan = Plan::new("name", sources.clone(), piece_length, version).expect("a plan");
-    let mut hasher = plan.hasher();
-    for source in plan.sources() {
-        bytes_of(source)
-            .chunks(5_000)
-            .for_each(|chunk| hasher.update(chunk));
-    }
-    let hashes = hasher.finish().expect("complete");
+    let sources: vec::Vec<_> = plan.sources().iter().map(bytes_of).collect();
+    let hashes = plan.join(&hash_all(&plan, |part| {
+        let from = part.offset as usize;
+        sources[part.source.expect("content")][from..][..part.length as usize].to_vec()
+    }));
+    let hashes = hashes.expect("complete");
     let torrent = plan.finish(&hashes).expect("a torrent");
     (plan, torrent)
 }
@@ -399,7 +410,73 @@ fn what_cannot_be_made_is_told() {
     ));
     let one = Plan::new("n", vec![source(&[])], 16384, Version::V2).expect("a plan");
     assert_eq!(one.finish(&Hashes::default()), Err(BuildError::Hashes));
-    assert_eq!(one.hasher().finish(), Err(BuildError::Hashes));
+    assert_eq!(one.join(&[]), Err(BuildError::Hashes));
+    assert_eq!(
+        one.join(&[PieceHash::default()]),
+        Err(BuildError::Hashes),
+        "hashes of another format"
+    );
+    assert_eq!(one.piece_hasher(0).finish(), Err(BuildError::Hashes));
+
+    let alike = [source(&["Straße"]), source(&["STRASSE"])];
+    assert_eq!(
+        plan(&alike, 16384, Version::V1),
+        BuildError::Duplicate("Straße".to_string())
+    );
+    let huge = Source {
+        length: u64::MAX,
+        ..source(&[])
+    };
+    assert_eq!(plan(&[huge], 16384, Version::V1), BuildError::TooLarge);
+}
+
+/// The published torrents of libtorrent's test suite whose one file holds nothing but zeros.
+#[test]
+fn published_v2_and_hybrid_torrents_are_made_bit_for_bit() {
+    const SMALL: &str = "60aae9c7b428f87e0713e88229e18f0adf12cd7b22a0dd8a92bb2485eb7af242";
+    const LARGE: &str = "515ea9181744b817744ded9d2e8e9dc6a8450c0b0c52e24b5077f302ffbd9008";
+    let rows = [
+        (
+            "test64K",
+            1 << 16,
+            Version::Hybrid,
+            SMALL,
+            "597b180c1a170a585dfc5e85d834d69013ceda174b8f357d5bb1a0ca509faf0a",
+        ),
+        (
+            "test1MB",
+            1 << 20,
+            Version::Hybrid,
+            LARGE,
+            "108ac2c3718ce722e6896edc56c4afa98f1d711ecaace7aad74fca418ebd03de",
+        ),
+        (
+            "test1MB",
+            1 << 20,
+            Version::V2,
+            LARGE,
+            "95e04d0c4bad94ab206efa884666fd89777dbe4f7bd9945af1829037a85c6192",
+        ),
+    ];
+    for (name, length, version, root, info_hash) in rows {
+        let source = Source {
+            length,
+            ..Source::default()
+        };
+        let plan = Plan::new(name, vec![source], 65536, version).expect("a plan");
+        let pieces = hash_all(&plan, |part| vec![0; part.length as usize]);
+        let hashes = plan.join(&pieces).expect("complete");
+        let torrent = plan.finish(&hashes).expect("a torrent");
+        let info = &torrent.info;
+        let shown = |hash: Option<[u8; 32]>| crate::id::hex(&hash.expect("v2"));
+        assert_eq!(shown(info.files[0].pieces_root), root, "{name}");
+        assert_eq!(shown(info.hashes.v2()), info_hash, "{name}");
+        assert_eq!(info.hashes.v1().is_some(), version == Version::Hybrid);
+        // What is read back has its layers checked against the root: fold and compare.
+        let back = Torrent::parse(torrent.to_bytes().into()).expect("readable");
+        assert_eq!(back.piece_layers.len(), usize::from(length > 65536));
+        assert_eq!(back, torrent);
+    }
 }
 
 #[test]

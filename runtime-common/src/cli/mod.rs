@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use trackerless_core::id::Id20;
+use trackerless_core::metainfo::Version;
 
 use crate::error::{Failure, USAGE};
 use values::{HostPort, HostPorts, Ratio, Select};
@@ -202,7 +203,10 @@ pub struct SeedArgs {
 #[command(after_help = "Examples:
   create ~/album -o album.torrent
   create film.mkv -o film.torrent --node 'router.bittorrent.com:6881, 127.0.0.1:8080'
-  create ~/album -o album.torrent --piece-length 1M --name 'My album'")]
+  create ~/album -o album.torrent --piece-length 1M --name 'My album'
+  create ~/album -o album.torrent --hybrid --json
+
+With --json, one `metadata` event that also has `magnet`.")]
 pub struct CreateArgs {
     /// File or folder
     #[arg(value_name = "PATH")]
@@ -232,8 +236,14 @@ pub struct CreateArgs {
     #[arg(long, value_name = "URL", value_parser = web_url)]
     pub web_seed: Vec<String>,
     /// The format of BEP 3, which every client reads (default)
-    #[arg(long)]
+    #[arg(long, group = "format")]
     pub v1: bool,
+    /// The format of BEP 52
+    #[arg(long, group = "format")]
+    pub v2: bool,
+    /// Both formats in one torrent, with pad files between the files
+    #[arg(long, group = "format")]
+    pub hybrid: bool,
     /// Bootstrap nodes used where there is no saved routing table
     #[arg(long, value_name = "HOST:PORT")]
     pub bootstrap: Vec<HostPorts>,
@@ -246,6 +256,18 @@ pub struct CreateArgs {
     /// What is printed.
     #[command(flatten)]
     pub output_args: OutputArgs,
+}
+
+impl CreateArgs {
+    /// The format asked for.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        match (self.v2, self.hybrid) {
+            (true, _) => Version::V2,
+            (_, true) => Version::Hybrid,
+            _ => Version::V1,
+        }
+    }
 }
 
 /// `show`

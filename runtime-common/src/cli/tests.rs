@@ -101,7 +101,10 @@ fn what_is_wrong_is_told_in_one_line_with_the_near_miss() {
             &["download", HASH, "--encryption", "require"],
             "--encryption",
         ),
-        (&["create", "a", "-o", "b", "--v2"], "--v2"),
+        (
+            &["create", "a", "-o", "b", "--v2", "--hybrid"],
+            "cannot be used with",
+        ),
     ] {
         let failure = wrong(line);
         assert_eq!(failure.code, USAGE);

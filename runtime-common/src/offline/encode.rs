@@ -1,6 +1,8 @@
-//! Writing of `.torrent` files.
+//! What surrounds `info` in a `.torrent` file.
 
-use trackerless_core::bencode::Writer;
+use std::sync::Arc;
+
+use trackerless_core::metainfo::{Info, Torrent};
 
 /// What surrounds `info` in a `.torrent` file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,68 +19,25 @@ pub struct Outer {
     pub created_by: Option<String>,
     /// Unix seconds.
     pub creation_date: Option<i64>,
-    /// Piece layers by root, ascending (BEP 52).
-    pub piece_layers: Vec<([u8; 32], Vec<u8>)>,
 }
 
-/// A `.torrent` file around `info`, which is bencoding.
-#[must_use]
-pub fn torrent_bytes(info: &[u8], outer: &Outer) -> Vec<u8> {
-    let mut out = Vec::with_capacity(info.len() + 1024);
-    let mut writer = Writer::new(&mut out);
-    writer.dict();
-    if let Some(url) = outer.trackers.iter().flatten().next() {
-        writer.key(b"announce").bytes(url.as_bytes());
+impl Outer {
+    /// A torrent of `info` within this.
+    #[must_use]
+    pub fn around(&self, info: Arc<Info>) -> Torrent {
+        let mut torrent = Torrent::from_info(info);
+        self.put_into(&mut torrent);
+        torrent
     }
-    if outer.trackers.iter().flatten().count() > 1 {
-        writer.key(b"announce-list").list();
-        for tier in &outer.trackers {
-            writer.list();
-            for url in tier {
-                writer.bytes(url.as_bytes());
-            }
-            writer.end();
-        }
-        writer.end();
+
+    /// Puts this around a torrent's `info`; its piece layers stay.
+    pub(super) fn put_into(&self, torrent: &mut Torrent) {
+        let outer = self.clone();
+        torrent.trackers = outer.trackers;
+        torrent.nodes = outer.nodes;
+        torrent.web_seeds = outer.web_seeds;
+        torrent.comment = outer.comment;
+        torrent.created_by = outer.created_by;
+        torrent.creation_date = outer.creation_date;
     }
-    if let Some(comment) = &outer.comment {
-        writer.key(b"comment").bytes(comment.as_bytes());
-    }
-    if let Some(program) = &outer.created_by {
-        writer.key(b"created by").bytes(program.as_bytes());
-    }
-    if let Some(date) = outer.creation_date {
-        writer.key(b"creation date").int(date);
-    }
-    writer.key(b"info").raw(info);
-    if !outer.nodes.is_empty() {
-        writer.key(b"nodes").list();
-        for (host, port) in &outer.nodes {
-            writer.list().bytes(host.as_bytes());
-            writer.int(i64::from(*port)).end();
-        }
-        writer.end();
-    }
-    if !outer.piece_layers.is_empty() {
-        writer.key(b"piece layers").dict();
-        for (root, layer) in &outer.piece_layers {
-            writer.key(root).bytes(layer);
-        }
-        writer.end();
-    }
-    match &outer.web_seeds[..] {
-        [] => {}
-        [url] => {
-            writer.key(b"url-list").bytes(url.as_bytes());
-        }
-        urls => {
-            writer.key(b"url-list").list();
-            for url in urls {
-                writer.bytes(url.as_bytes());
-            }
-            writer.end();
-        }
-    }
-    writer.end();
-    out
 }

@@ -2,11 +2,13 @@
 
 mod create;
 mod encode;
+mod nodes;
 mod show;
 mod verify;
+mod walk;
 
 pub use create::{CreatePlan, Created, create, create_command};
-pub use encode::{Outer, torrent_bytes};
+pub use encode::Outer;
 pub use show::{show_command, show_json};
 pub use verify::{Verified, verify, verify_command};
 

@@ -53,7 +53,13 @@ fn what_is_created_is_shown_and_verified() {
     assert!(magnet.contains("dht="), "{magnet}");
 
     let found = verify(&created.torrent, folder.path()).unwrap();
-    assert_eq!((found.ok, found.bad, found.missing), (5, vec![], vec![]));
+    assert_eq!(
+        found,
+        Verified {
+            ok: 5,
+            ..Verified::default()
+        }
+    );
 
     // One byte of the second piece, and the end of the content.
     let mut one = vec![1u8; 30_000];
@@ -62,6 +68,78 @@ fn what_is_created_is_shown_and_verified() {
     fs::write(folder.path().join("album/b/two"), vec![2u8; 39_999]).unwrap();
     let found = verify(&created.torrent, folder.path()).unwrap();
     assert_eq!((found.ok, found.bad, found.missing), (3, vec![1], vec![4]));
+}
+
+#[test]
+fn every_format_is_created_verified_and_told_apart_from_damage() {
+    use trackerless_core::metainfo::Version;
+    // Between two files, and in a hybrid after the last one.
+    for (version, word, padding) in [
+        (Version::V1, "v1", 0),
+        (Version::V2, "v2", 1),
+        (Version::Hybrid, "hybrid", 2),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = CreatePlan {
+            version,
+            ..CreatePlan::default()
+        };
+        let created = made(folder.path(), plan);
+        let info = &created.torrent.info;
+        assert_eq!((info.version, info.piece_count), (version, 5));
+        let pads = info.files.iter().filter(|file| file.pad).count();
+        assert_eq!(pads, padding, "{word}");
+        let layers = &created.torrent.piece_layers;
+        assert_eq!(layers.len(), if version == Version::V1 { 0 } else { 2 });
+        let file = folder.path().join("a.torrent");
+        fs::write(&file, &created.bytes).unwrap();
+        let shown = show_json(&Source::read(file.to_str().unwrap()).unwrap());
+        assert_eq!(shown["version"], word);
+        assert_eq!(shown["total_size"], 70_000);
+        assert!(verify(&created.torrent, folder.path()).unwrap().is_right());
+
+        let mut two = vec![2u8; 40_000];
+        two[39_999] = 0;
+        fs::write(folder.path().join("album/b/two"), two).unwrap();
+        let found = verify(&created.torrent, folder.path()).unwrap();
+        assert_eq!((found.ok, found.bad), (4, vec![4]), "{word}");
+    }
+}
+
+#[test]
+fn files_that_no_piece_tells_of_are_verified_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let torrent = made(folder.path(), CreatePlan::default()).torrent;
+    let files = || verify(&torrent, folder.path()).unwrap().files;
+    assert!(files().is_empty());
+    let empty = folder.path().join("album/empty");
+    fs::remove_file(&empty).unwrap();
+    assert_eq!(files(), [2]);
+    fs::write(&empty, b"no more").unwrap();
+    assert_eq!(files(), [2]);
+    fs::write(&empty, b"").unwrap();
+    fs::write(folder.path().join("album/b/two"), vec![2u8; 40_001]).unwrap();
+    assert_eq!(files(), [1]);
+    assert_eq!(verify(&torrent, folder.path()).unwrap().ok, 5);
+}
+
+#[test]
+fn names_that_are_one_file_elsewhere_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("K"), b"1").unwrap();
+    fs::write(path.join("k"), b"2").unwrap();
+    let plan = CreatePlan {
+        path,
+        ..CreatePlan::default()
+    };
+    let failure = create(&plan).unwrap_err();
+    assert_eq!(failure.code, crate::error::USAGE);
+    assert!(
+        failure.message.contains("\"k\" is there twice"),
+        "{failure}"
+    );
 }
 
 #[test]

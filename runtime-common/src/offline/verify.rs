@@ -1,17 +1,18 @@
 //! `verify`: every piece on disk against its hash.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
 use serde_json::json;
 use trackerless_core::io::{Digest, HashKind, JobError, JobId, JobResult, TorrentId, Work};
-use trackerless_core::metainfo::{Info, Torrent, Version};
+use trackerless_core::metainfo::{File, Info, Torrent, Version};
 use trackerless_core::slab::Key;
 
 use crate::cli::VerifyArgs;
 use crate::display::{Reporter, job_error, printable};
-use crate::error::{DONE, FAILED, Failure};
+use crate::error::{DONE, FAILED, Failure, USAGE};
 use crate::storage::{Storage, StorageConfig};
 
 /// Pieces hashed at once.
@@ -28,14 +29,26 @@ pub struct Verified {
     pub bad: Vec<u32>,
     /// Pieces of which something is missing.
     pub missing: Vec<u32>,
+    /// What no piece tells: indices of files without content and of links that are not there, and
+    /// of files that are longer than they should be.
+    pub files: Vec<usize>,
 }
 
-/// Hashes every piece of `torrent` below `data`. Changes nothing on disk.
+impl Verified {
+    /// Whether everything is there and right.
+    #[must_use]
+    pub fn is_right(&self) -> bool {
+        self.bad.is_empty() && self.missing.is_empty() && self.files.is_empty()
+    }
+}
+
+/// Hashes every piece of `torrent` below `data`, a hybrid's in both ways. Changes nothing on disk.
 ///
 /// # Errors
-/// What cannot be read.
+/// What cannot be read, and a v2 torrent without the hashes of its pieces.
 pub fn verify(torrent: &Torrent, data: &Path) -> Result<Verified, Failure> {
     let info = &torrent.info;
+    let kinds = kinds(torrent)?;
     let (send, receive) = mpsc::channel();
     let config = StorageConfig {
         output: Some(data.to_owned()),
@@ -72,36 +85,79 @@ pub fn verify(torrent: &Torrent, data: &Path) -> Result<Verified, Failure> {
     if let (_, JobResult::Failed(error)) = receive() {
         return Err(wrong(error));
     }
-    let kind = match info.version {
-        Version::V2 => HashKind::Merkle,
-        _ => HashKind::Sha1,
-    };
-    let mut found = Verified::default();
+    let (mut bad, mut missing) = (BTreeSet::new(), BTreeSet::new());
     let (mut next, mut waiting) = (0, 0);
     while next < info.piece_count || waiting > 0 {
         while next < info.piece_count && waiting < IN_FLIGHT {
-            let work = Work::Hash {
-                torrent: id,
-                piece: next,
-                kind,
-            };
-            storage.submit(job(next), work);
+            for &kind in kinds {
+                let work = Work::Hash {
+                    torrent: id,
+                    piece: next,
+                    kind,
+                };
+                storage.submit(job(next), work);
+                waiting += 1;
+            }
             next += 1;
-            waiting += 1;
         }
         let (piece, result) = receive();
         waiting -= 1;
         match result {
-            JobResult::Hashed(digest) if is_right(torrent, piece, digest) => found.ok += 1,
-            JobResult::Hashed(_) => found.bad.push(piece),
-            JobResult::Failed(JobError::Missing) => found.missing.push(piece),
+            JobResult::Hashed(digest) if is_right(torrent, piece, digest) => {}
+            JobResult::Hashed(_) => _ = bad.insert(piece),
+            JobResult::Failed(JobError::Missing) => _ = missing.insert(piece),
             JobResult::Failed(error) => return Err(wrong(error)),
             _ => return Err(wrong(JobError::Io)),
         }
     }
-    found.bad.sort_unstable();
-    found.missing.sort_unstable();
-    Ok(found)
+    Ok(Verified {
+        ok: info.piece_count - bad.union(&missing).count() as u32,
+        bad: bad.into_iter().collect(),
+        missing: missing.into_iter().collect(),
+        files: wrong_files(info, data),
+    })
+}
+
+/// How pieces are hashed.
+fn kinds(torrent: &Torrent) -> Result<&'static [HashKind], Failure> {
+    let info = &torrent.info;
+    let large = |file: &&File| file.length > u64::from(info.piece_length);
+    let unknown = info.files.iter().filter(large).find(|file| {
+        file.pieces_root
+            .is_some_and(|root| !torrent.piece_layers.contains_key(&root))
+    });
+    match (info.version, unknown) {
+        (Version::V1, _) => Ok(&[HashKind::Sha1]),
+        (Version::Hybrid, None) => Ok(&[HashKind::Sha1, HashKind::Merkle]),
+        // Made from metadata alone: the other hashes are all there is.
+        (Version::Hybrid, Some(_)) => Ok(&[HashKind::Sha1]),
+        (Version::V2, None) => Ok(&[HashKind::Merkle]),
+        (Version::V2, Some(file)) => Err(Failure::usage(format!(
+            "piece layers: found none for {}, expected the hashes of its pieces; a .torrent that \
+             was made from metadata alone cannot be verified",
+            printable(&file.path.join("/"))
+        ))),
+    }
+}
+
+/// Files that are wrong in a way that no piece tells.
+fn wrong_files(info: &Info, data: &Path) -> Vec<usize> {
+    let wrong = |file: &File| {
+        let path: PathBuf = file.path.iter().collect();
+        let meta = std::fs::symlink_metadata(data.join(path));
+        match meta {
+            _ if file.pad => false,
+            Ok(meta) if file.symlink.is_some() => !meta.is_symlink(),
+            Ok(meta) if file.length == 0 => !meta.is_file() || meta.len() > 0,
+            Ok(meta) => meta.len() > file.length,
+            Err(_) => file.length == 0,
+        }
+    };
+    let files = info.files.iter().enumerate();
+    files
+        .filter(|(_, file)| wrong(file))
+        .map(|(at, _)| at)
+        .collect()
 }
 
 fn is_right(torrent: &Torrent, piece: u32, digest: Digest) -> bool {
@@ -136,7 +192,16 @@ pub fn verify_command(args: &VerifyArgs) -> Result<u8, Failure> {
             args.data.display()
         )));
     }
-    let found = verify(&torrent, &args.data)?;
+    crate::signals::exit_at_first()
+        .map_err(|error| Failure::failed(format!("signals: {error}")))?;
+    let found = verify(&torrent, &args.data).map_err(|failure| Failure {
+        message: match failure.code {
+            USAGE => format!("{}: {failure}", args.torrent.display()),
+            _ => failure.message,
+        },
+        ..failure
+    })?;
+    let info = &torrent.info;
     let report = Reporter::new(args.output);
     let bad = found.bad.len() + found.missing.len();
     report.event(
@@ -154,14 +219,30 @@ pub fn verify_command(args: &VerifyArgs) -> Result<u8, Failure> {
             report.result(&format!("and {} more are {what}", pieces.len() - MAX_NAMED));
         }
     }
+    for &index in found.files.iter().take(MAX_NAMED) {
+        let file = &info.files[index];
+        let path = printable(&file.path.join("/"));
+        let message = match (&file.symlink, file.length) {
+            (Some(_), _) => format!("{path} is missing: expected a symbolic link"),
+            (None, 0) => format!("{path} is missing or not empty: expected a file of 0 bytes"),
+            (None, length) => format!("{path} is too long: expected {length} bytes"),
+        };
+        // No count of pieces tells it.
+        report.event("error", json!({ "kind": "file", "message": message }));
+        report.result(&message);
+    }
+    if found.files.len() > MAX_NAMED {
+        let more = found.files.len() - MAX_NAMED;
+        report.result(&format!("and {more} more files are wrong"));
+    }
     report.result(&format!(
         "{}: {} pieces right, {} wrong, {} missing",
-        printable(&torrent.info.name),
+        printable(&info.name),
         found.ok,
         found.bad.len(),
         found.missing.len()
     ));
-    Ok(if bad == 0 { DONE } else { FAILED })
+    Ok(if found.is_right() { DONE } else { FAILED })
 }
 
 fn files_of(torrent: &Torrent, piece: u32) -> String {

@@ -19,7 +19,7 @@ use crate::display::{
 };
 use crate::error::{DONE, Failure, INTERRUPTED};
 use crate::host::{App, Flow, View};
-use crate::offline::{Outer, torrent_bytes};
+use crate::offline::Outer;
 
 /// When a torrent is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl TorrentApp {
             self.report.say(&what);
             return Flow::Continue;
         };
-        let torrent = torrent_bytes(&info.raw, &self.plan.outer);
+        let torrent = self.plan.outer.around(Arc::clone(info)).to_bytes();
         match crate::state::write_atomic(path, &torrent) {
             Ok(()) => {
                 let path = path.display().to_string();

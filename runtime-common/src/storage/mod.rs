@@ -252,6 +252,13 @@ impl Storage {
         }
     }
 
+    /// Runs `work` on one of the workers, after what was submitted to it before; it gets a buffer
+    /// that belongs to the worker. Equal shards run on one worker, in order.
+    pub(crate) fn run(&mut self, shard: usize, work: impl FnOnce(&mut Vec<u8>) + Send + 'static) {
+        self.start();
+        self.push(shard % self.workers.len(), Task::Run(Box::new(work)));
+    }
+
     fn push_piece(&mut self, torrent: TorrentId, piece: u32, task: Task) {
         self.start();
         let shard = (piece as usize).wrapping_add(torrent.0.index as usize) % self.workers.len();

@@ -23,6 +23,9 @@ const HASH_CHUNK: u32 = 256 * 1024;
 /// Bytes under one leaf of a hash tree.
 const MERKLE_BLOCK: usize = 16 * 1024;
 
+/// Runs on a worker, with its buffer.
+pub(super) type OnWorker = dyn FnOnce(&mut Vec<u8>) + Send;
+
 pub(super) enum Task {
     Open {
         job: JobId,
@@ -69,6 +72,7 @@ pub(super) enum Task {
         kind: StateKind,
         data: Box<[u8]>,
     },
+    Run(Box<OnWorker>),
     End,
 }
 
@@ -204,6 +208,10 @@ impl Worker {
                 (job, answer(done.map(|()| JobResult::ClosedStorage)))
             }
             Task::Save { job, kind, data } => (job, self.shared.save(kind, &data)),
+            Task::Run(work) => {
+                work(&mut self.buffer);
+                return None;
+            }
             Task::End => return None,
         })
     }
@@ -336,6 +344,9 @@ impl Worker {
             HashKind::Merkle => {
                 let mut tree = PieceTree::default();
                 let piece = piece.as_deref();
+                // Padding is no content of v2: beyond the file there are no blocks, not zeros.
+                let spans = store.info().spans(index, 0, size);
+                let size = spans.filter(|span| !span.pad).map(|span| span.len).sum();
                 visit(&store, index, piece, 0..size, &mut self.buffer, |bytes| {
                     tree.update(bytes);
                 })
