@@ -58,6 +58,20 @@ fn the_readme_has_its_two_commands_and_ci_runs_them() {
 }
 
 #[test]
+fn the_embedding_loop_shown_is_the_one_that_runs() {
+    let readme = read("README.md");
+    let example = read("runtime-common/examples/embed_loop.rs");
+    let shown: Vec<&str> = readme.split("```rust\n").skip(1).collect();
+    assert_eq!(shown.len(), 1);
+    let code = shown[0].split("```").next().expect("a block ends");
+    assert!(
+        code.lines().count() >= 5 && example.contains(code),
+        "{code}"
+    );
+    assert!(read(".ci/run").contains("*/examples/*.rs"));
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     for name in [
         "README.md",
