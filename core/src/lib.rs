@@ -11,6 +11,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod bencode;
+pub mod checksum;
 pub mod compact;
 pub mod config;
 pub mod deadline;

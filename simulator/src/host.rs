@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use trackerless_core::checksum::{Chain, mix};
 use trackerless_core::event::Event;
 use trackerless_core::io::{ConnId, SocketId};
-use trackerless_core::record::{self, OutputHash};
+use trackerless_core::record::{OutputHash, Writer, encode_input};
 use trackerless_core::{Config, Engine, Input, Instant, Outbox, Output};
 
 use crate::disk::{Content, Disk};
 use crate::sim::SimError;
-use crate::trace::{Chain, mix};
 
 /// A host, by the order in which it was added.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -77,7 +77,7 @@ pub(crate) struct Host {
     pub(crate) outbox: Outbox,
     chain: Chain,
     outputs: OutputHash,
-    recording: Option<Vec<u8>>,
+    recording: Option<(Writer, Vec<u8>)>,
     encoded: Vec<u8>,
     ticks: (Instant, u32),
 }
@@ -87,8 +87,8 @@ impl Host {
         let engine = Engine::new(Arc::clone(&spec.config), seed, now).map_err(SimError::Config)?;
         let recording = spec.record.then(|| {
             let mut file = Vec::new();
-            record::encode_header(&spec.config, &seed, now, &mut file);
-            file
+            let writer = Writer::begin(&spec.config, &seed, now, &mut file);
+            (writer, file)
         });
         Ok(Self {
             engine,
@@ -118,13 +118,20 @@ impl Host {
             }
         }
         self.encoded.clear();
-        record::encode(now, &input, &mut self.encoded);
+        encode_input(&input, &mut self.encoded);
+        self.chain.number(now.as_micros());
         self.chain.bytes(&self.encoded);
-        if let Some(recording) = &mut self.recording {
-            recording.extend_from_slice(&self.encoded);
+        if let Some((writer, file)) = &mut self.recording {
+            writer.record(now, &input, file);
         }
         self.engine.handle(now, input, &mut self.outbox);
         Ok(())
+    }
+
+    /// Counts bytes that arrived and that the engine is not told of.
+    pub(crate) fn miss(&mut self, now: Instant, data: &[u8]) {
+        self.chain.number(now.as_micros());
+        self.chain.bytes(data);
     }
 
     /// Counts one output in the host's hash.
@@ -134,7 +141,7 @@ impl Host {
 
     /// Hash of all inputs and outputs so far.
     pub(crate) fn hash(&self) -> u64 {
-        mix(self.chain.0 ^ self.outputs.value().rotate_left(1))
+        mix(self.chain.value() ^ self.outputs.value().rotate_left(1))
     }
 
     pub(crate) fn output_hash(&self) -> u64 {
@@ -142,6 +149,6 @@ impl Host {
     }
 
     pub(crate) fn recording(&self) -> Option<&[u8]> {
-        self.recording.as_deref()
+        self.recording.as_ref().map(|(_, file)| &file[..])
     }
 }

@@ -159,6 +159,9 @@ fn replay_file(path: &std::path::Path) -> ExitCode {
         Ok(seen) => {
             println!("inputs {}  outputs {}", seen.inputs, seen.outputs);
             println!("output hash {:016x}", seen.output_hash);
+            if seen.cut_off > 0 {
+                println!("cut off     {} bytes of a last record", seen.cut_off);
+            }
             ExitCode::SUCCESS
         }
         Err(error) => {

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use trackerless_core::record::{self, OutputHash, RecordError};
+use trackerless_core::record::{OutputHash, Reader, RecordError};
 use trackerless_core::{Engine, Outbox};
 
 /// What a replay saw.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Replayed {
     /// Inputs in the recording.
     pub inputs: u64,
@@ -15,6 +15,8 @@ pub struct Replayed {
     pub outputs: u64,
     /// Hash of all outputs in order.
     pub output_hash: u64,
+    /// Bytes of a last record that was cut off and not replayed: a crash leaves such a tail.
+    pub cut_off: usize,
 }
 
 /// Why a recording cannot be replayed.
@@ -24,11 +26,14 @@ pub struct ReplayError {
     pub at: usize,
     /// What is wrong with it.
     pub reason: RecordError,
+    /// What was replayed before it.
+    pub before: Replayed,
 }
 
 impl fmt::Display for ReplayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "byte {}: {:?}", self.at, self.reason)
+        let Self { at, reason, before } = self;
+        write!(f, "byte {at}, after {} inputs: {reason}", before.inputs)
     }
 }
 
@@ -37,28 +42,36 @@ impl std::error::Error for ReplayError {}
 /// Replays a whole recording.
 ///
 /// # Errors
-/// The first record that cannot be read.
+/// The first record that is wrong. One that is merely cut off at the end of the file is none:
+/// see [`Replayed::cut_off`].
 pub fn replay(file: &[u8]) -> Result<Replayed, ReplayError> {
-    let fail = |at| move |reason| ReplayError { at, reason };
-    let header = record::decode_header(file).map_err(fail(0))?;
-    let mut engine =
-        Engine::new(Arc::new(header.config), header.seed, header.start).map_err(|_| {
-            ReplayError {
-                at: 0,
-                reason: RecordError::Invalid("config"),
-            }
-        })?;
-    let mut at = header.length;
+    let mut seen = Replayed::default();
+    let unmade = |reason| ReplayError {
+        at: 0,
+        reason,
+        before: Replayed::default(),
+    };
+    let (header, mut records) = Reader::open(file).map_err(unmade)?;
+    let engine = Engine::new(Arc::new(header.config), header.seed, header.start);
+    let mut engine = engine.map_err(|error| unmade(RecordError::Invalid(error.field)))?;
     let mut outbox = Outbox::new();
     let mut hash = OutputHash::new();
-    let mut seen = Replayed {
-        inputs: 0,
-        outputs: 0,
-        output_hash: 0,
-    };
-    while at < file.len() {
-        let record = record::decode(&file[at..]).map_err(fail(at))?;
-        at += record.length;
+    seen.output_hash = hash.value();
+    while let Some(record) = records.next() {
+        let record = match record {
+            Ok(record) => record,
+            Err(RecordError::Truncated) => {
+                seen.cut_off = file.len() - records.position();
+                break;
+            }
+            Err(reason) => {
+                return Err(ReplayError {
+                    at: records.position(),
+                    reason,
+                    before: seen,
+                });
+            }
+        };
         record
             .input
             .feed(|input| engine.handle(record.now, input, &mut outbox));
@@ -67,7 +80,7 @@ pub fn replay(file: &[u8]) -> Result<Replayed, ReplayError> {
             hash.absorb(&output);
             seen.outputs += 1;
         }
+        seen.output_hash = hash.value();
     }
-    seen.output_hash = hash.value();
     Ok(seen)
 }

@@ -2,31 +2,8 @@
 
 use core::net::IpAddr;
 
+use crate::checksum::crc32c;
 use crate::id::NodeId;
-
-const CRC32C: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut i = 0;
-    while i < 256 {
-        let mut crc = i as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = (crc >> 1) ^ (0x82f6_3b78 * (crc & 1));
-            bit += 1;
-        }
-        table[i] = crc;
-        i += 1;
-    }
-    table
-};
-
-/// CRC-32C (Castagnoli) of `bytes`.
-#[must_use]
-pub fn crc32c(bytes: &[u8]) -> u32 {
-    let step =
-        |crc: u32, byte: &u8| (crc >> 8) ^ CRC32C[((crc ^ u32::from(*byte)) & 0xff) as usize];
-    !bytes.iter().fold(!0, step)
-}
 
 /// The checksum whose first 21 bits an id at `ip` begins with, for the last id byte `rand`.
 #[must_use]

@@ -25,6 +25,37 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    /// The next value of a type.
+    pub(super) fn value<T: Codec>(&mut self) -> Result<T, RecordError> {
+        T::take(self)
+    }
+
+    /// Nothing is left.
+    pub(super) fn end(&self) -> Result<(), RecordError> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(RecordError::Invalid("length of a record"))
+        }
+    }
+
+    /// A number that [`put_varint`] wrote.
+    pub(super) fn varint(&mut self) -> Result<u64, RecordError> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = u8::take(self)?;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                break;
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(RecordError::Invalid("number"))
+    }
+
     fn counted(&mut self) -> Result<&'a [u8], RecordError> {
         let count = u32::take(self)? as usize;
         self.bytes(count)
@@ -113,6 +144,15 @@ impl Codec for [u16; 4] {
         }
         Ok(all)
     }
+}
+
+/// Appends a number in as few bytes as it needs: seven bits each, the lowest first.
+pub(super) fn put_varint(mut number: u64, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
 }
 
 pub(super) fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
@@ -274,3 +314,33 @@ macro_rules! codec_enum {
 }
 
 pub(super) use {codec_enum, codec_struct};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quickcheck::quickcheck;
+
+    quickcheck! {
+        fn varints_round_trip(number: u64, shift: u8) -> bool {
+            let number = number >> (shift % 64);
+            let mut bytes = Vec::new();
+            put_varint(number, &mut bytes);
+            let bits = 64 - number.leading_zeros() as usize;
+            let mut reader = Reader(&bytes);
+            bytes.len() == bits.div_ceil(7).max(1)
+                && reader.varint() == Ok(number)
+                && reader.end().is_ok()
+        }
+    }
+
+    #[test]
+    fn a_varint_that_fits_no_number_is_refused() {
+        let mut most = Vec::new();
+        put_varint(u64::MAX, &mut most);
+        assert_eq!(Reader(&most).varint(), Ok(u64::MAX));
+        most[9] = 2;
+        assert_eq!(Reader(&most).varint(), Err(RecordError::Invalid("number")));
+        assert!(Reader(&[0x80; 11]).varint().is_err());
+        assert_eq!(Reader(&[0x80]).varint(), Err(RecordError::Truncated));
+    }
+}

@@ -2,15 +2,15 @@
 
 use core::fmt::{self, Write as _};
 
+use crate::checksum::Chain;
 use crate::io::{Output, StateKind, Work};
 
 /// A chained 64-bit hash over outputs, in order.
 ///
-/// Every field of every output counts. The mixing is that of SplitMix64, over 64-bit
-/// little-endian words; it tells accidents apart, not adversaries, and is the same on every
-/// platform.
+/// Every field of every output counts. It is a [`Chain`]: it tells accidents apart, not
+/// adversaries, and is the same on every platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OutputHash(u64);
+pub struct OutputHash(Chain);
 
 impl Default for OutputHash {
     fn default() -> Self {
@@ -22,13 +22,13 @@ impl OutputHash {
     /// The hash of no outputs.
     #[must_use]
     pub const fn new() -> Self {
-        Self(0x7472_6163_6b65_726c)
+        Self(Chain::new(0x7472_6163_6b65_726c))
     }
 
     /// The hash so far.
     #[must_use]
     pub const fn value(&self) -> u64 {
-        self.0
+        self.0.value()
     }
 
     /// Takes in one output.
@@ -151,21 +151,11 @@ impl OutputHash {
     }
 
     fn number(&mut self, number: u64) {
-        let mut x = (self.0.rotate_left(5) ^ number).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        self.0 = x ^ (x >> 31);
+        self.0.number(number);
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
-        self.number(bytes.len() as u64);
-        let (words, rest) = bytes.as_chunks::<8>();
-        for word in words {
-            self.number(u64::from_le_bytes(*word));
-        }
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        self.number(u64::from_le_bytes(last));
+        self.0.bytes(bytes);
     }
 
     /// Events have many shapes and are rare beside bytes: their text is what is hashed.

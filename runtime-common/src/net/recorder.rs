@@ -2,8 +2,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use trackerless_core::record::Writer;
 use trackerless_core::time::Instant;
-use trackerless_core::{Config, Input, record};
+use trackerless_core::{Config, Input};
 
 /// Bytes gathered before they are written.
 const BUFFER: usize = 256 * 1024;
@@ -12,6 +13,7 @@ const BUFFER: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Recorder {
     file: BufWriter<File>,
+    writer: Writer,
     scratch: Vec<u8>,
     failed: Option<io::Error>,
 }
@@ -34,18 +36,19 @@ impl Recorder {
                 format!("cannot record to {}: {error}", path.display()),
             )
         })?;
+        let mut scratch = Vec::new();
         let mut this = Self {
             file: BufWriter::with_capacity(BUFFER, file),
-            scratch: Vec::new(),
+            writer: Writer::begin(config, seed, start, &mut scratch),
+            scratch,
             failed: None,
         };
-        record::encode_header(config, seed, start, &mut this.scratch);
         this.write();
         Ok(this)
     }
 
     pub(crate) fn record(&mut self, now: Instant, input: &Input<'_>) {
-        record::encode(now, input, &mut self.scratch);
+        self.writer.record(now, input, &mut self.scratch);
         self.write();
     }
 

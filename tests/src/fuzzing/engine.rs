@@ -126,13 +126,12 @@ impl Host {
     /// Gives one input to the engine, and what a recording of it reads as to its twin.
     fn give(&mut self, input: Input<'_>) {
         let mut written = Vec::new();
-        record::encode(self.now, &input, &mut written);
+        record::encode_input(&input, &mut written);
         self.engine.handle(self.now, input, &mut self.out);
         self.perform();
 
-        let read = record::decode(&written).expect("a recorded input can be read");
-        read.input
-            .feed(|input| self.twin.handle(read.now, input, &mut self.out));
+        let read = record::decode_input(&written).expect("a recorded input can be read");
+        read.feed(|input| self.twin.handle(self.now, input, &mut self.out));
         for output in self.out.drain() {
             self.twin_hash.absorb(&output);
         }
