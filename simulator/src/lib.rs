@@ -20,6 +20,7 @@ mod queue;
 pub mod replay;
 pub mod scenario;
 mod sim;
+mod streams;
 mod trace;
 
 pub use disk::Content;

@@ -31,15 +31,28 @@ impl Default for Network {
     }
 }
 
-/// One deliberate disturbance of one datagram, by its number in the run.
+/// One deliberate disturbance of one packet, by its number in the run. Datagrams are counted in
+/// the order they are sent, and so are segments of streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The lowest bit of its last byte is flipped.
-    FlipBit(u64),
-    /// It is lost.
+    /// This bit of that datagram is flipped, counted round its bytes.
+    FlipBit(u64, usize),
+    /// The datagram is lost.
     Drop(u64),
-    /// It arrives one microsecond later.
+    /// The datagram arrives one microsecond later.
     Delay(u64),
+    /// This bit of that segment is flipped, counted round its bytes.
+    FlipSegmentBit(u64, usize),
+    /// The segment, and what follows it on its stream, arrives one microsecond later.
+    DelaySegment(u64),
+}
+
+/// Flips a bit, counted round `bytes`.
+pub(crate) fn flip(bytes: &mut [u8], bit: usize) {
+    let bits = bytes.len() * 8;
+    if bits > 0 {
+        bytes[bit % bits / 8] ^= 1 << (bit % 8);
+    }
 }
 
 impl Network {

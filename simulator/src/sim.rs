@@ -1,27 +1,22 @@
 //! The run: events in order, outputs performed, hashes folded.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use trackerless_core::config::ConfigError;
 use trackerless_core::event::Event;
-use trackerless_core::io::{
-    Command, ConnId, IoReason, JobError, JobId, JobResult, Tag, Ticket, Work,
-};
+use trackerless_core::io::{Command, IoReason, JobError, JobId, JobResult, Tag, Ticket, Work};
 use trackerless_core::{Engine, Input, Instant, Output};
 
 use crate::host::{Host, HostId, HostSpec, SOCKET, Seen};
-use crate::net::{Fault, Network};
+use crate::net::{Fault, Network, flip};
 use crate::queue::{Order, Queue};
+use crate::streams::End;
 use crate::trace::{Root, draw};
 
-/// Bytes a stream may have under way before its receiver has taken them.
-const STREAM_WINDOW: usize = 1 << 20;
-/// Largest piece of a stream that travels as one event.
-const SEGMENT: usize = 16 * 1024 + 64;
 /// Virtual time a disk job takes.
 const DISK_DELAY: Duration = Duration::from_micros(200);
 
@@ -48,7 +43,8 @@ impl fmt::Display for SimError {
 
 impl std::error::Error for SimError {}
 
-enum Happening {
+/// What the queue holds.
+pub(crate) enum Happening {
     Timer,
     Datagram {
         from: SocketAddr,
@@ -96,33 +92,20 @@ enum Happening {
     Boot,
 }
 
-#[derive(Default)]
-struct End {
-    host: u32,
-    conn: Option<ConnId>,
-    /// The engine still knows this end.
-    open: bool,
-    to_send: VecDeque<Bytes>,
-    under_way: usize,
-    closing: bool,
-    fin_sent: bool,
-    arrived: VecDeque<Bytes>,
-    fin_arrived: bool,
-    credit: usize,
-}
-
 /// A run of many hosts over one virtual network.
 pub struct Sim {
-    seed: u64,
-    now: Instant,
-    network: Network,
-    hosts: Vec<Host>,
-    by_addr: BTreeMap<SocketAddr, u32>,
-    streams: BTreeMap<u32, [End; 2]>,
-    streams_made: u32,
+    pub(crate) seed: u64,
+    pub(crate) now: Instant,
+    pub(crate) network: Network,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) by_addr: BTreeMap<SocketAddr, u32>,
+    pub(crate) streams: BTreeMap<u32, [End; 2]>,
+    pub(crate) streams_made: u32,
     queue: Queue<Happening>,
     datagrams: u64,
-    faults: Vec<Fault>,
+    pub(crate) segments: u64,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) struck: Option<Instant>,
     record_all: bool,
     root: Root,
     epoch: u64,
@@ -144,7 +127,9 @@ impl Sim {
             streams_made: 0,
             queue: Queue::default(),
             datagrams: 0,
+            segments: 0,
             faults: Vec::new(),
+            struck: None,
             record_all: false,
             root: Root::default(),
             epoch: 1,
@@ -178,9 +163,27 @@ impl Sim {
         self.record_all = true;
     }
 
-    /// Disturbs one datagram of the run.
+    /// Disturbs one packet of the run.
     pub fn inject(&mut self, fault: Fault) {
         self.faults.push(fault);
+    }
+
+    /// When the first fault struck; `None` while none did.
+    #[must_use]
+    pub fn struck(&self) -> Option<Instant> {
+        self.struck
+    }
+
+    /// Datagrams sent so far, lost ones included.
+    #[must_use]
+    pub fn datagrams(&self) -> u64 {
+        self.datagrams
+    }
+
+    /// Segments of streams sent so far.
+    #[must_use]
+    pub fn segments(&self) -> u64 {
+        self.segments
     }
 
     /// Gives a host a command at virtual time `after` from now.
@@ -291,7 +294,7 @@ impl Sim {
         }
     }
 
-    fn schedule(&mut self, at: Instant, to: u32, from: u32, happening: Happening) {
+    pub(crate) fn schedule(&mut self, at: Instant, to: u32, from: u32, happening: Happening) {
         let source = &mut self.hosts[from as usize];
         source.sequence += 1;
         let order = Order {
@@ -396,8 +399,9 @@ impl Sim {
                 Ok(())
             }
             Happening::Arrived { stream, end, data } => {
-                if let Some(ends) = self.streams.get_mut(&stream) {
-                    ends[end].arrived.push_back(data);
+                match self.streams.get_mut(&stream) {
+                    Some(ends) => ends[end].arrived.push_back(data),
+                    None => self.hosts[host as usize].miss(self.now, &data),
                 }
                 self.deliver(stream, end)
             }
@@ -410,7 +414,7 @@ impl Sim {
         }
     }
 
-    fn feed(&mut self, host: u32, input: Input<'_>) -> Result<(), SimError> {
+    pub(crate) fn feed(&mut self, host: u32, input: Input<'_>) -> Result<(), SimError> {
         self.handled += 1;
         let entry = &mut self.hosts[host as usize];
         entry.handle(self.now, input)?;
@@ -544,20 +548,19 @@ impl Sim {
         let Some(&target) = self.by_addr.get(&to) else {
             return;
         };
-        let mut late = Duration::ZERO;
+        let mut fate = self.network.datagram(self.seed, from, target, number);
         for fault in &self.faults {
             match *fault {
-                Fault::FlipBit(n) if n == number => {
-                    if let Some(last) = payload.last_mut() {
-                        *last ^= 1;
-                    }
+                Fault::FlipBit(n, bit) if n == number => flip(&mut payload, bit),
+                Fault::Drop(n) if n == number => fate = None,
+                Fault::Delay(n) if n == number => {
+                    fate = fate.map(|delay| delay + Duration::from_micros(1));
                 }
-                Fault::Drop(n) if n == number => return,
-                Fault::Delay(n) if n == number => late = Duration::from_micros(1),
-                _ => {}
+                _ => continue,
             }
+            self.struck.get_or_insert(self.now);
         }
-        let Some(delay) = self.network.datagram(self.seed, from, target, number) else {
+        let Some(delay) = fate else {
             return;
         };
         let source = self.hosts[from as usize].spec.addr;
@@ -565,143 +568,6 @@ impl Sim {
             from: source,
             payload,
         };
-        self.schedule(self.now + delay + late, target, from, happening);
-    }
-
-    fn connect(&mut self, host: u32, conn: ConnId, to: SocketAddr) {
-        let stream = self.streams_made;
-        self.streams_made += 1;
-        let target = self.by_addr.get(&to).copied();
-        let near = End {
-            host,
-            conn: Some(conn),
-            open: true,
-            ..End::default()
-        };
-        let far = End {
-            host: target.unwrap_or(host),
-            ..End::default()
-        };
-        self.streams.insert(stream, [near, far]);
-        self.hosts[host as usize].conns.insert(conn, (stream, 0));
-        // Nobody has that address: silence, and the engine's own patience ends it.
-        if let Some(target) = target {
-            let delay = self.network.pair_delay(self.seed, host, target);
-            self.schedule(self.now + delay, target, host, Happening::Syn { stream });
-        }
-    }
-
-    fn refuse(&mut self, stream: u32) {
-        let Some(ends) = self.streams.get(&stream) else {
-            return;
-        };
-        let (near, far) = (ends[0].host, ends[1].host);
-        let delay = self.network.pair_delay(self.seed, near, far);
-        self.schedule(self.now + delay, near, far, Happening::Refused { stream });
-    }
-
-    /// Sends what the window allows.
-    fn pump(&mut self, stream: u32, end: usize) {
-        loop {
-            let Some(ends) = self.streams.get_mut(&stream) else {
-                return;
-            };
-            let (host, other) = (ends[end].host, ends[1 - end].host);
-            let near = &mut ends[end];
-            if near.under_way >= STREAM_WINDOW {
-                return;
-            }
-            let Some(mut data) = near.to_send.pop_front() else {
-                if near.closing && !near.fin_sent {
-                    near.fin_sent = true;
-                    let free = self.hosts[host as usize].uplink_free.max(self.now);
-                    let delay = self.network.pair_delay(self.seed, host, other);
-                    let fin = Happening::Fin {
-                        stream,
-                        end: 1 - end,
-                    };
-                    self.schedule(free + delay, other, host, fin);
-                }
-                return;
-            };
-            if data.len() > SEGMENT {
-                let rest = data.split_off(SEGMENT);
-                near.to_send.push_front(rest);
-            }
-            near.under_way += data.len();
-            let source = &mut self.hosts[host as usize];
-            let micros = data.len() as u64 * 1_000_000 / source.spec.up_rate.max(1);
-            let left = source.uplink_free.max(self.now) + Duration::from_micros(micros);
-            source.uplink_free = left;
-            let bytes = data.len() as u32;
-            self.schedule(left, host, host, Happening::Left { stream, end, bytes });
-            let arrival = left + self.network.pair_delay(self.seed, host, other);
-            let arrived = Happening::Arrived {
-                stream,
-                end: 1 - end,
-                data,
-            };
-            self.schedule(arrival, other, host, arrived);
-        }
-    }
-
-    /// Hands the engine what has arrived, as far as its credit goes.
-    fn deliver(&mut self, stream: u32, end: usize) -> Result<(), SimError> {
-        loop {
-            let Some(ends) = self.streams.get_mut(&stream) else {
-                return Ok(());
-            };
-            let (host, other) = (ends[end].host, ends[1 - end].host);
-            let near = &mut ends[end];
-            let Some(conn) = near.conn.filter(|_| near.open) else {
-                // Nobody listens any more: the bytes are taken and forgotten.
-                let bytes = near.arrived.drain(..).map(|data| data.len()).sum();
-                if near.fin_arrived {
-                    self.streams.remove(&stream);
-                } else {
-                    self.ack(stream, end, host, other, bytes);
-                }
-                return Ok(());
-            };
-            let Some(data) = near.arrived.front_mut() else {
-                if !near.fin_arrived {
-                    return Ok(());
-                }
-                self.streams.remove(&stream);
-                self.hosts[host as usize].conns.remove(&conn);
-                return self.feed(
-                    host,
-                    Input::Closed {
-                        conn,
-                        reason: IoReason::Eof,
-                    },
-                );
-            };
-            let bytes = data.len().min(near.credit);
-            if bytes == 0 {
-                return Ok(());
-            }
-            let data = data.split_to(bytes);
-            if near.arrived.front().is_some_and(Bytes::is_empty) {
-                near.arrived.pop_front();
-            }
-            near.credit -= bytes;
-            self.ack(stream, end, host, other, bytes);
-            // A real read fills a buffer of the receiver's own; so does this one.
-            let data = BytesMut::from(&data[..]);
-            self.feed(host, Input::Received { conn, data })?;
-        }
-    }
-
-    fn ack(&mut self, stream: u32, end: usize, host: u32, other: u32, bytes: usize) {
-        if bytes > 0 {
-            let delay = self.network.pair_delay(self.seed, host, other);
-            let acked = Happening::Acked {
-                stream,
-                end: 1 - end,
-                bytes,
-            };
-            self.schedule(self.now + delay, other, host, acked);
-        }
+        self.schedule(self.now + delay, target, from, happening);
     }
 }
