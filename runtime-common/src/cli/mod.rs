@@ -391,6 +391,9 @@ pub struct DemoArgs {
     /// Bytes of the file that is shared
     #[arg(long, default_value = "16M", value_parser = values::size)]
     pub size: u64,
+    /// Bytes a second each peer may upload, so that the leechers need each other; 0: no limit
+    #[arg(long, default_value = "8M", value_parser = values::size)]
+    pub uplink: u64,
     /// What is printed.
     #[command(flatten)]
     pub output: OutputArgs,

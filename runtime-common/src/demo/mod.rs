@@ -48,7 +48,7 @@ pub fn run(args: &DemoArgs, run_one: &RunOne) -> Result<u8, Failure> {
     crate::signals::install(Arc::clone(&interrupts))
         .map_err(|error| Failure::failed(format!("signals: {error}")))?;
     let content = Content::make(args.size)?;
-    let mut view = View::new(args.output);
+    let mut view = View::new(args.output, args.leechers);
     view.begin(args, &content);
     let shared = Shared::new(args.nodes.into(), args.leechers.into());
     let played = thread::scope(|scope| {
@@ -57,6 +57,7 @@ pub fn run(args: &DemoArgs, run_one: &RunOne) -> Result<u8, Failure> {
             view: &mut view,
             scope,
             run_one,
+            uplink: args.uplink,
             handles: Vec::new(),
             interrupts,
             deadline: begun + PATIENCE,
@@ -86,6 +87,8 @@ struct Demo<'d, 'scope, 'env> {
     view: &'d mut View,
     scope: &'scope Scope<'scope, 'env>,
     run_one: &'env RunOne,
+    /// Bytes a second each peer may upload; 0 for any number.
+    uplink: u64,
     handles: Vec<Handle>,
     interrupts: Arc<Inbox>,
     deadline: Instant,
@@ -151,7 +154,7 @@ impl Demo<'_, '_, '_> {
 
     /// Starts one engine; with `output` it is a peer.
     fn start(&mut self, app: Box<dyn App>, output: Option<PathBuf>) -> Result<(), Stop> {
-        let setup = setup(app, output).map_err(Stop::Failed)?;
+        let setup = setup(app, output, self.uplink).map_err(Stop::Failed)?;
         self.handles.push(Handle::new(Arc::clone(&setup.inbox)));
         let (run_one, shared) = (self.run_one, Arc::clone(&self.shared));
         self.scope.spawn(move || {
@@ -214,15 +217,16 @@ impl Demo<'_, '_, '_> {
 }
 
 /// Parts of an engine on loopback that saves nothing; with `output` it is a peer.
-fn setup(app: Box<dyn App>, output: Option<PathBuf>) -> Result<Setup, Failure> {
+fn setup(app: Box<dyn App>, output: Option<PathBuf>, uplink: u64) -> Result<Setup, Failure> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)
         .map_err(|error| Failure::failed(format!("no randomness: {error}")))?;
-    let config = Config {
+    let mut config = Config {
         lab: true,
         tcp: output.is_some(),
         ..Config::default()
     };
+    config.limits.upload_rate = uplink;
     let inbox = Inbox::new();
     let answers = Arc::clone(&inbox);
     let storage = StorageConfig {

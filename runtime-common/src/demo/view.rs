@@ -28,20 +28,24 @@ struct Live {
 }
 
 impl View {
-    pub(super) fn new(args: OutputArgs) -> Self {
+    pub(super) fn new(args: OutputArgs, leechers: u16) -> Self {
         let shown = !args.json && !args.quiet;
         let terminal = std::io::stderr().is_terminal();
         Self {
             reporter: Reporter::new(args),
             live: (shown && terminal).then(|| {
+                // Every line is there from the start: lines that come later leave traces.
                 let all = MultiProgress::new();
-                let dht = all.add(ProgressBar::new(0).with_style(style("{prefix} {msg}")));
-                dht.set_prefix(format!("{:<10}", "DHT"));
-                Live {
-                    all,
-                    dht,
-                    peers: Vec::new(),
-                }
+                let line = |name: &str, template: &str| {
+                    let bar = all.add(ProgressBar::new(1).with_style(style(template)));
+                    bar.set_prefix(format!("{name:<10}"));
+                    bar
+                };
+                let dht = line("DHT", "{prefix} {msg}");
+                let peers = (0..=usize::from(leechers))
+                    .map(|peer| line(&State::peer_name(peer), "{prefix} [{bar:30}] {msg}"))
+                    .collect();
+                Live { all, dht, peers }
             }),
             plain: shown && !terminal,
             next_plain: None,
@@ -180,7 +184,7 @@ impl View {
         for (index, peer) in state.peers.iter().enumerate() {
             let who = State::peer_name(index);
             for (addr, source) in &peer.found {
-                let Some(whom) = state.name_of(*addr) else {
+                let Some(whom) = state.name_of(*addr).filter(|whom| *whom != who) else {
                     continue;
                 };
                 let link = peer.connected.get(addr);
@@ -212,11 +216,18 @@ impl View {
                 }),
             );
             self.reporter.result(&format!(
-                "{who:<12} {} in {time:.1} s, SHA-256 {}",
+                "{who:<12} {} in {time:.1} s, SHA-256 {}; gave the others {}",
                 bytes(content.size),
                 if right { "right" } else { "WRONG" },
+                bytes(peer.stats.map_or(0, |stats| stats.uploaded)),
             ));
         }
+        let seeded = state.peers[0].stats.map_or(0, |stats| stats.uploaded);
+        self.reporter.result(&format!(
+            "{:<12} gave {}",
+            State::peer_name(0),
+            bytes(seeded)
+        ));
         self.reporter.result(&format!(
             "\nNo tracker, no server: {} nodes, {} peers, {:.1} s in all.",
             state.nodes.len(),
@@ -243,12 +254,9 @@ impl Live {
             state.nodes.len()
         ));
         for (index, peer) in state.peers.iter().enumerate() {
-            if self.peers.len() == index {
-                let bar = ProgressBar::new(1).with_style(style("{prefix} [{bar:30}] {msg}"));
-                bar.set_prefix(format!("{:<10}", State::peer_name(index)));
-                self.peers.push(self.all.add(bar));
-            }
-            let bar = &self.peers[index];
+            let Some(bar) = self.peers.get(index) else {
+                continue;
+            };
             let Some(stats) = peer.stats else {
                 bar.set_message(if peer.addr.is_some() {
                     "looking for peers"
