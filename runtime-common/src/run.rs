@@ -189,10 +189,7 @@ fn torrent_setup(
         let saved = state
             .as_ref()
             .and_then(|state| state.load_resume(info_hash, &folder));
-        if let Some(saved) = saved {
-            add.check = !saved.untouched;
-            add.resume = Some(saved.data.into());
-        }
+        add.resume = saved.map(Into::into);
     }
     fill(&mut add);
     let read_only = !matches!(goal, Goal::Download(_));

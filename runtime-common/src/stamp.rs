@@ -1,115 +1,279 @@
-//! What the files looked like when resume data was saved.
+//! What the files looked like when resume data was saved, and what we did to them since.
 //!
-//! Resume data says which pieces were right. That holds only for the same folder, and as long as
-//! nobody touched the files since: otherwise every piece is hashed again.
+//! Resume data says which pieces were right. A file vouches for that while it is as it was seen,
+//! or was changed since by nobody but us: before each write its number goes to the end of a
+//! journal, whose own time of change is thus our last sign of life. A file that was written by us
+//! and not changed after that sign holds what it held, and new pieces besides; those are hashed.
+//! After a kill nothing else is hashed; after a change by others, the pieces of the files changed.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::UNIX_EPOCH;
 
-use serde::{Deserialize, Serialize};
+use trackerless_core::bencode::{self, Writer};
+use trackerless_core::metainfo::Info;
 
-/// Files looked at; a torrent of more is hashed at each start, which costs less than looking at
-/// all of them whenever resume data is saved.
-const MAX_FILES: usize = 20_000;
-/// Longest first line of a saved file, bytes.
-const MAX_LINE: usize = 64 << 20;
+use crate::storage::lock;
+
+/// How much later than our last sign of life our own last write may show, nanoseconds: it is
+/// announced first, and clocks of file systems are coarse. Changes by others within this time of
+/// a kill go unnoticed, as those made while we ran.
+const GRACE: u64 = 2_000_000_000;
+/// Records before a save that count as after it: a write may have been announced, but not done,
+/// when its file was looked at. More than there are workers.
+const LOOK_BACK: u64 = 64;
+/// Bytes of one record of the journal: the number of a file.
+const RECORD: u64 = 4;
+/// Bytes of one file in a stamp: its size, and its time of change.
+const SEEN: usize = 16;
+
+/// What a file looks like; `None` when it is not there.
+type Seen = Option<(u64, u64)>;
 
 /// Where content is and what its files looked like.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    folder: String,
+    folder: PathBuf,
     files: Vec<Seen>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Seen {
-    path: String,
-    /// Bytes, and nanoseconds since 1970 of the last change; absent when it is not there.
-    state: Option<(u64, u64)>,
+    /// Bytes of the journal at that time.
+    journal: u64,
 }
 
 impl Stamp {
-    /// The files at `paths` below `folder` as they are now; `None` when there are too many.
-    pub(crate) fn take(folder: &Path, paths: impl Iterator<Item = PathBuf>) -> Option<Self> {
-        let root = fs::canonicalize(folder).ok()?;
-        let mut files = Vec::new();
-        for path in paths {
-            if files.len() == MAX_FILES {
-                return None;
-            }
-            files.push(Seen {
-                state: look(&root.join(&path)),
-                path: path.to_str()?.to_owned(),
-            });
-        }
-        Some(Self {
-            folder: root.to_str()?.to_owned(),
-            files,
-        })
-    }
-
-    /// Whether content below `folder` is what was seen, untouched since.
-    pub(crate) fn holds(&self, folder: &Path) -> bool {
-        let Ok(root) = fs::canonicalize(folder) else {
-            return false;
-        };
-        root.to_str() == Some(&*self.folder)
-            && self
-                .files
-                .iter()
-                .all(|seen| look(&root.join(&seen.path)) == seen.state)
-    }
-
     /// `data` with this in front of it.
     pub(crate) fn wrap(stamp: Option<&Self>, data: &[u8]) -> Vec<u8> {
-        let mut out = serde_json::to_vec(&stamp).unwrap_or_else(|_| b"null".to_vec());
-        out.push(b'\n');
+        let mut out = Vec::with_capacity(data.len() + 256);
+        let mut writer = Writer::new(&mut out);
+        writer.dict();
+        let folder = stamp.and_then(|stamp| Some((stamp, stamp.folder.to_str()?)));
+        if let Some((stamp, folder)) = folder {
+            let mut files = Vec::with_capacity(stamp.files.len() * SEEN);
+            for seen in &stamp.files {
+                // No file has as many bytes.
+                let (length, changed) = seen.unwrap_or((u64::MAX, 0));
+                files.extend_from_slice(&length.to_le_bytes());
+                files.extend_from_slice(&changed.to_le_bytes());
+            }
+            writer.key(b"files").bytes(&files);
+            writer.key(b"folder").bytes(folder.as_bytes());
+            writer.key(b"journal").int(stamp.journal as i64);
+        }
+        writer.end();
         out.extend_from_slice(data);
         out
     }
 
     /// What [`Stamp::wrap`] made; `None` for anything else.
     pub(crate) fn unwrap(saved: &[u8]) -> Option<(Option<Self>, &[u8])> {
-        let end = saved.iter().take(MAX_LINE).position(|&b| b == b'\n')?;
-        let stamp = serde_json::from_slice(&saved[..end]).ok()?;
-        Some((stamp, &saved[end + 1..]))
+        let (document, used) = bencode::decode_prefix(saved, &bencode::Limits::TORRENT).ok()?;
+        let dict = document.root().as_dict()?;
+        let stamp = || {
+            let folder = std::str::from_utf8(dict.bytes(b"folder")?).ok()?;
+            let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+            let files = dict.bytes(b"files")?.chunks_exact(SEEN);
+            let files = files.map(|seen| {
+                let (length, changed) = seen.split_at(8);
+                Some((number(length), number(changed))).filter(|(length, _)| *length != u64::MAX)
+            });
+            Some(Self {
+                folder: folder.into(),
+                files: files.collect(),
+                journal: u64::try_from(dict.int(b"journal")?).ok()?,
+            })
+        };
+        Some((stamp(), &saved[used..]))
+    }
+
+    /// Clears the bits in `have`, a bit set of pieces, of all pieces that this does not vouch for:
+    /// those of files in another folder, and of files that others changed.
+    pub(crate) fn keep_vouched(&self, info: &Info, folder: &Path, journal: &Path, have: &mut [u8]) {
+        let here = fs::canonicalize(folder).is_ok_and(|root| root == self.folder);
+        if !here || self.files.len() != info.files.len() {
+            have.fill(0);
+            return;
+        }
+        let journal = Journaled::read(journal, self.journal).unwrap_or_default();
+        for (index, (file, seen)) in info.files.iter().zip(&self.files).enumerate() {
+            if file.pad || file.length == 0 {
+                continue;
+            }
+            let now = look(&self.folder, &file.path);
+            if now == *seen || journal.explains(index as u32, *seen, now) {
+                continue;
+            }
+            for piece in info.pieces_of_file(index) {
+                if let Some(byte) = have.get_mut(piece as usize / 8) {
+                    *byte &= !(0x80 >> (piece % 8));
+                }
+            }
+        }
     }
 }
 
-fn look(path: &Path) -> Option<(u64, u64)> {
+/// Which files we wrote since a stamp, and when we did last.
+#[derive(Debug, Default)]
+struct Journaled {
+    files: BTreeSet<u32>,
+    last: u64,
+}
+
+impl Journaled {
+    fn read(path: &Path, from: u64) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let meta = file.metadata()?;
+        // A journal that is shorter was begun anew since.
+        let from = if meta.len() < from { 0 } else { from };
+        file.seek(SeekFrom::Start(from.saturating_sub(LOOK_BACK * RECORD)))?;
+        let mut records = Vec::new();
+        file.read_to_end(&mut records)?;
+        let (records, _) = records.as_chunks::<{ RECORD as usize }>();
+        Ok(Self {
+            files: records.iter().map(|&it| u32::from_le_bytes(it)).collect(),
+            last: changed(&meta).unwrap_or(0),
+        })
+    }
+
+    /// Whether all that happened to a file between `before` and `now` is our own writing, which
+    /// never makes a file shorter.
+    fn explains(&self, index: u32, before: Seen, now: Seen) -> bool {
+        let (length, since) = before.unwrap_or_default();
+        now.is_some_and(|(now, at)| {
+            now >= length && at >= since && at <= self.last.saturating_add(GRACE)
+        }) && self.files.contains(&index)
+    }
+}
+
+/// Watches our own writes to the files of one torrent.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    journal: Option<File>,
+    bytes: u64,
+    /// Bytes of the journal when the last stamp was taken.
+    saved: u64,
+    /// Files written since they were brought to the device.
+    written: BTreeSet<u32>,
+    /// What files looked like when they were looked at last; empty before the first time.
+    seen: Vec<Seen>,
+}
+
+impl Watch {
+    /// Keeps its journal at `path`, which is made with the first record.
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            state: Mutex::default(),
+        }
+    }
+
+    /// File `index` is about to be written.
+    pub(crate) fn before_write(&self, index: u32) {
+        let mut state = lock(&self.state);
+        state.written.insert(index);
+        // Without a record the file is hashed at the next start: no reason to stop writing.
+        if self.append(&mut state, index).is_err() {
+            state.journal = None;
+        }
+    }
+
+    fn append(&self, state: &mut State, index: u32) -> io::Result<()> {
+        if state.journal.is_none() {
+            if let Some(folder) = self.path.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            let file = File::options().append(true).create(true).open(&self.path)?;
+            // A record that was cut short by a full disk would shift those after it.
+            let whole = file.metadata()?.len() / RECORD * RECORD;
+            file.set_len(whole)?;
+            state.bytes = whole;
+            state.journal = Some(file);
+        }
+        if let Some(journal) = &mut state.journal {
+            journal.write_all(&index.to_le_bytes())?;
+            state.bytes += RECORD;
+        }
+        Ok(())
+    }
+
+    /// Brings what was written to the device with `sync`, and looks at the files of `info` below
+    /// `root`. What resume data said before this call is true of the device then.
+    ///
+    /// # Errors
+    /// Those of `sync`.
+    pub(crate) fn take(
+        &self,
+        info: &Info,
+        root: &Path,
+        sync: impl Fn(u32) -> io::Result<()>,
+    ) -> io::Result<Option<Stamp>> {
+        let written = std::mem::take(&mut lock(&self.state).written);
+        for &index in &written {
+            if let Err(error) = sync(index) {
+                lock(&self.state).written.extend(written);
+                return Err(error);
+            }
+        }
+        let Ok(folder) = fs::canonicalize(root) else {
+            return Ok(None);
+        };
+        let (journal, mut changed, mut seen) = {
+            let mut state = lock(&self.state);
+            let seen = std::mem::take(&mut state.seen);
+            (state.bytes, written, seen)
+        };
+        // Files written meanwhile look otherwise by now; the journal tells of them.
+        changed.extend(&lock(&self.state).written);
+        let one = |index: usize| {
+            let file = info.files.get(index).filter(|file| !file.pad)?;
+            look(&folder, &file.path)
+        };
+        if seen.len() == info.files.len() {
+            // Others' changes are not looked for: they must not be taken for our own.
+            for index in changed.into_iter().map(|index| index as usize) {
+                seen[index] = one(index);
+            }
+        } else {
+            seen = (0..info.files.len()).map(one).collect();
+        }
+        let mut state = lock(&self.state);
+        state.saved = journal;
+        state.seen.clone_from(&seen);
+        Ok(Some(Stamp {
+            folder,
+            files: seen,
+            journal,
+        }))
+    }
+
+    /// Removes the journal if the last stamp tells everything.
+    pub(crate) fn close(&self) {
+        let mut state = lock(&self.state);
+        if state.journal.is_some() && state.saved == state.bytes {
+            state.journal = None;
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn look(root: &Path, path: &[String]) -> Seen {
+    let path = path.iter().fold(root.to_owned(), |at, it| at.join(it));
     let meta = fs::symlink_metadata(path).ok()?;
-    let changed = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some((meta.len(), changed.as_nanos() as u64))
+    Some((meta.len(), changed(&meta)?))
+}
+
+/// Nanoseconds since 1970.
+fn changed(meta: &fs::Metadata) -> Option<u64> {
+    let since = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(since.as_nanos() as u64)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::{Duration, SystemTime};
-
-    #[test]
-    fn a_stamp_holds_for_its_folder_until_a_file_changes() {
-        let folder = tempfile::tempdir().unwrap();
-        let other = tempfile::tempdir().unwrap();
-        for folder in [&folder, &other] {
-            fs::write(folder.path().join("a"), b"same").unwrap();
-        }
-        let paths = || [PathBuf::from("a"), PathBuf::from("not there")].into_iter();
-        let stamp = Stamp::take(folder.path(), paths()).unwrap();
-        let saved = Stamp::wrap(Some(&stamp), b"data\n");
-        let (back, data) = Stamp::unwrap(&saved).unwrap();
-        assert_eq!((back.as_ref(), data), (Some(&stamp), &b"data\n"[..]));
-        assert!(stamp.holds(folder.path()));
-        assert!(!stamp.holds(other.path()));
-
-        let file = fs::File::options()
-            .write(true)
-            .open(folder.path().join("a"))
-            .unwrap();
-        let later = SystemTime::now() + Duration::from_secs(5);
-        file.set_modified(later).unwrap();
-        assert!(!stamp.holds(folder.path()));
-        assert!(Stamp::unwrap(b"d9:info-hash20:").is_none());
-    }
-}
+mod tests;

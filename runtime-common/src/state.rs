@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use trackerless_core::id::Id20;
 use trackerless_core::io::StateKind;
+use trackerless_core::metainfo::Info;
+use trackerless_core::resume::Resume;
 
 use crate::stamp::Stamp;
 
@@ -69,15 +71,28 @@ impl StateDir {
         self.load(StateKind::DhtTable)
     }
 
-    /// The resume data of a torrent whose content is to be in `folder`.
+    /// The resume data of a torrent whose content is to be in `folder`, without the pieces that
+    /// may have been changed since it was saved: those are found by hashing.
     #[must_use]
-    pub fn load_resume(&self, info_hash: Id20, folder: &Path) -> Option<SavedResume> {
+    pub fn load_resume(&self, info_hash: Id20, folder: &Path) -> Option<Vec<u8>> {
         let saved = self.load(StateKind::Resume(info_hash))?;
         let (stamp, data) = Stamp::unwrap(&saved)?;
-        Some(SavedResume {
-            untouched: stamp.is_some_and(|stamp| stamp.holds(folder)),
-            data: data.to_vec(),
-        })
+        let mut resume = Resume::decode(data).ok()?;
+        let info = resume.info.clone().and_then(|raw| Info::parse(raw).ok());
+        match (stamp, info) {
+            (Some(stamp), Some(info)) => {
+                stamp.keep_vouched(&info, folder, &self.journal(info_hash), &mut resume.have);
+            }
+            _ => resume.have.fill(0),
+        }
+        let mut data = Vec::with_capacity(data.len());
+        resume.encode(&mut data);
+        Some(data)
+    }
+
+    /// Where writes to the files of a torrent are noted between two saves.
+    pub(crate) fn journal(&self, info_hash: Id20) -> PathBuf {
+        self.root.join("resume").join(format!("{info_hash}.writes"))
     }
 
     fn path(&self, kind: StateKind) -> Option<PathBuf> {
@@ -89,16 +104,6 @@ impl StateDir {
             _ => None,
         }
     }
-}
-
-/// Resume data as it was saved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SavedResume {
-    /// What the engine gave.
-    pub data: Vec<u8>,
-    /// Whether the content is where it was and nobody touched it since; else every piece must be
-    /// hashed again.
-    pub untouched: bool,
 }
 
 /// Replaces the file at `path` in one step; makes its folder where needed.
@@ -141,11 +146,22 @@ mod tests {
         let state = StateDir::new(folder.path().join("a/b"));
         let hash = Id20([7; 20]);
         assert_eq!(state.load_resume(hash, folder.path()), None);
-        for data in [&b"one"[..], b"two"] {
+        for uploaded in [1, 2] {
             let kind = StateKind::Resume(hash);
-            state.save(kind, &Stamp::wrap(None, data)).unwrap();
+            let resume = Resume {
+                info_hash: hash,
+                uploaded,
+                piece_count: 8,
+                have: vec![0xff],
+                ..Resume::default()
+            };
+            let mut data = Vec::new();
+            resume.encode(&mut data);
+            state.save(kind, &Stamp::wrap(None, &data)).unwrap();
             let back = state.load_resume(hash, folder.path()).unwrap();
-            assert_eq!((&back.data[..], back.untouched), (data, false));
+            let back = Resume::decode(&back).unwrap();
+            // Nothing vouches for the pieces.
+            assert_eq!((back.uploaded, &back.have[..]), (uploaded, &[0][..]));
         }
         state.save(StateKind::DhtTable, b"t").unwrap();
         assert_eq!(state.load_dht().as_deref(), Some(&b"t"[..]));

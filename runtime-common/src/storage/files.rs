@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use trackerless_core::metainfo::Info;
 
 use super::lock;
+use crate::stamp::{Stamp, Watch};
 
 /// Slices of one `pwritev`; what every system takes.
 const MAX_SLICES: usize = 1024;
@@ -26,6 +27,7 @@ pub struct FileStore {
     info: Arc<Info>,
     root: PathBuf,
     open: Mutex<OpenFiles>,
+    watch: Option<Watch>,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,32 @@ impl FileStore {
                 files: HashMap::new(),
                 order: VecDeque::new(),
             }),
+            watch: None,
         }
+    }
+
+    /// Notes every write from now on in a journal at `journal`, for [`FileStore::stamp`].
+    pub(crate) fn watch(&mut self, journal: PathBuf) {
+        self.watch = Some(Watch::new(journal));
+    }
+
+    /// Brings what was written to the device, and tells what the files look like; `None` when
+    /// they are not watched, or there is no folder.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn stamp(&self) -> io::Result<Option<Stamp>> {
+        let Some(watch) = &self.watch else {
+            return Ok(None);
+        };
+        watch.take(&self.info, &self.root, |index| {
+            match self.file(index, false) {
+                Ok(file) => file.sync_data(),
+                // Somebody took it away: there is nothing to bring anywhere.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+            }
+        })
     }
 
     /// The torrent.
@@ -160,6 +187,9 @@ impl FileStore {
                     slices.push(part);
                 }
                 if !span.pad {
+                    if let Some(watch) = &self.watch {
+                        watch.before_write(span.file as u32);
+                    }
                     write_all(&*self.file(span.file as u32, true)?, &slices, offset)?;
                 }
                 if batch == 0 {
@@ -184,6 +214,9 @@ impl FileStore {
             if sync && writable {
                 file.sync_data()?;
             }
+        }
+        if let Some(watch) = &self.watch {
+            watch.close();
         }
         Ok(())
     }

@@ -85,35 +85,37 @@ impl Shared {
         own.or_else(|| self.config.output.clone())
     }
 
-    pub(crate) fn save(&self, kind: StateKind, data: &[u8]) -> JobResult {
-        match &self.config.state {
-            None => JobResult::Saved,
-            Some(dir) => {
-                let saved = match kind {
-                    StateKind::Resume(info_hash) => {
-                        dir.save(kind, &Stamp::wrap(self.stamp(info_hash).as_ref(), data))
-                    }
-                    _ => dir.save(kind, data),
-                };
-                match saved {
-                    Ok(()) => JobResult::Saved,
-                    Err(error) => JobResult::Failed(job_error(&error)),
-                }
+    pub(crate) fn save(
+        &self,
+        kind: StateKind,
+        store: Option<&FileStore>,
+        data: &[u8],
+    ) -> JobResult {
+        let Some(dir) = &self.config.state else {
+            return JobResult::Saved;
+        };
+        let save = || match kind {
+            StateKind::Resume(_) => {
+                let stamp = store.map_or(Ok(None), FileStore::stamp)?;
+                dir.save(kind, &Stamp::wrap(stamp.as_ref(), data))
             }
+            _ => dir.save(kind, data),
+        };
+        match save() {
+            Ok(()) => JobResult::Saved,
+            Err(error) => JobResult::Failed(job_error(&error)),
         }
     }
 
-    /// What the files of a torrent look like now.
-    fn stamp(&self, info_hash: Id20) -> Option<Stamp> {
+    /// The files of the torrent that resume data is for.
+    fn store_of(&self, kind: StateKind) -> Option<Arc<FileStore>> {
+        let StateKind::Resume(info_hash) = kind else {
+            return None;
+        };
         let torrents = self.torrents.read().unwrap_or_else(PoisonError::into_inner);
-        let store = torrents
-            .values()
-            .find(|store| store.info().hashes.short() == info_hash)
-            .cloned();
-        drop(torrents);
-        let store = store?;
-        let files = store.info().files.iter().filter(|file| !file.pad);
-        Stamp::take(store.root(), files.map(|file| file.path.iter().collect()))
+        let mut all = torrents.values();
+        all.find(|store| store.info().hashes.short() == info_hash)
+            .cloned()
     }
 }
 
@@ -123,6 +125,8 @@ impl Shared {
 pub struct Storage {
     shared: Arc<Shared>,
     workers: Vec<(Arc<Queue>, JoinHandle<()>)>,
+    /// Saves state, which waits for the device: no piece has to wait with it.
+    saver: Option<(Arc<Queue>, JoinHandle<()>)>,
     resolver: Resolver,
 }
 
@@ -151,6 +155,7 @@ impl Storage {
             resolver: Resolver::new(Arc::clone(&shared)),
             shared,
             workers: Vec::new(),
+            saver: None,
         }
     }
 
@@ -170,8 +175,14 @@ impl Storage {
         match work {
             Work::Resolve { host, port } => self.resolver.submit(job, host, port),
             Work::SaveState { kind, data } => {
-                let data = data.into();
-                self.push(0, Task::Save { job, kind, data });
+                let store = self.shared.store_of(kind);
+                let task = Task::Save {
+                    job,
+                    kind,
+                    store,
+                    data: data.into(),
+                };
+                self.push_save(task);
             }
             Work::Open { torrent, info } => {
                 self.push(0, Task::Open { job, torrent, info });
@@ -270,6 +281,23 @@ impl Storage {
         self.workers[shard].0.push(task);
     }
 
+    fn push_save(&mut self, task: Task) {
+        if self.saver.is_none() {
+            self.saver = self.spawn("state".into()).ok();
+        }
+        match &self.saver {
+            Some((queue, _)) => queue.push(task),
+            None => self.push(0, task),
+        }
+    }
+
+    fn spawn(&self, name: String) -> io::Result<(Arc<Queue>, JoinHandle<()>)> {
+        let queue = Arc::new(Queue::default());
+        let worker = Worker::new(Arc::clone(&self.shared), Arc::clone(&queue));
+        let thread = std::thread::Builder::new().name(name);
+        Ok((queue, thread.spawn(move || worker.run())?))
+    }
+
     fn start(&mut self) {
         if !self.workers.is_empty() {
             return;
@@ -280,13 +308,8 @@ impl Storage {
             threads => threads,
         };
         for index in 0..threads {
-            let queue = Arc::new(Queue::default());
-            let worker = Worker::new(Arc::clone(&self.shared), Arc::clone(&queue));
-            let thread = std::thread::Builder::new()
-                .name(format!("storage-{index}"))
-                .spawn(move || worker.run());
-            match thread {
-                Ok(thread) => self.workers.push((queue, thread)),
+            match self.spawn(format!("storage-{index}")) {
+                Ok(worker) => self.workers.push(worker),
                 Err(error) if self.workers.is_empty() => {
                     panic!("no thread for storage: {error}")
                 }
@@ -298,10 +321,9 @@ impl Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        for (queue, _) in &self.workers {
-            queue.push(Task::End);
-        }
-        for (_, thread) in self.workers.drain(..) {
+        let threads = || self.workers.iter().chain(&self.saver);
+        threads().for_each(|(queue, _)| queue.push(Task::End));
+        for (_, thread) in self.workers.drain(..).chain(self.saver.take()) {
             let _ = thread.join();
         }
     }

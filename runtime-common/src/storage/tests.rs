@@ -8,6 +8,7 @@ use sha1::{Digest as _, Sha1};
 use trackerless_core::bencode::Writer;
 use trackerless_core::io::{Digest, HashKind};
 use trackerless_core::metainfo::Info;
+use trackerless_core::resume::Resume;
 use trackerless_core::slab::Key;
 
 use super::*;
@@ -404,10 +405,10 @@ fn state_is_saved_and_names_are_resolved() {
 }
 
 #[test]
-fn resume_data_is_trusted_only_while_the_files_are_untouched() {
+fn after_a_kill_only_what_was_written_since_the_save_is_hashed() {
     let folder = tempfile::tempdir().unwrap();
     let state = StateDir::new(folder.path().join("state"));
-    let content = content(PIECE as usize);
+    let content = content(8 * PIECE as usize);
     let info = torrent(&[("f", content.len() as u64)], &content);
     let hash = info.hashes.short();
     let mut bench = Bench::new(StorageConfig {
@@ -416,17 +417,39 @@ fn resume_data_is_trusted_only_while_the_files_are_untouched() {
         ..StorageConfig::default()
     });
     bench.open(&info);
-    bench.write_piece(&content, 0);
-    bench.commit(0);
+    for piece in [0, 5] {
+        bench.write_piece(&content, piece);
+        bench.commit(piece);
+    }
+    let resume = Resume {
+        info_hash: hash,
+        info: Some(info.raw.clone()),
+        piece_count: 8,
+        have: vec![0b1000_0100],
+        ..Resume::default()
+    };
+    let mut data = Vec::new();
+    resume.encode(&mut data);
     let save = Work::SaveState {
         kind: StateKind::Resume(hash),
-        data: b"resume",
+        data: &data,
     };
     assert_eq!(bench.run(save), JobResult::Saved);
-    let load = || state.load_resume(hash, folder.path()).unwrap();
-    assert!(load().untouched && load().data == b"resume");
+    bench.write_piece(&content, 2);
+    bench.commit(2);
+    // No close, no second save.
+    std::mem::forget(bench);
+
+    let trusted = || {
+        let data = state.load_resume(hash, folder.path()).unwrap();
+        Resume::decode(&data).unwrap().have
+    };
+    assert_eq!(trusted(), [0b1000_0100]);
+    // What the engine hashes: what may be there and is not vouched for.
+    let present = Bench::at(folder.path()).open(&info);
+    assert_ne!(present[0] & 0b0010_0000, 0);
     fs::write(folder.path().join("t/f"), b"edited").unwrap();
-    assert!(!load().untouched);
+    assert_eq!(trusted(), [0]);
 }
 
 #[test]

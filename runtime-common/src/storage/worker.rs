@@ -70,6 +70,7 @@ pub(super) enum Task {
     Save {
         job: JobId,
         kind: StateKind,
+        store: Option<Arc<FileStore>>,
         data: Box<[u8]>,
     },
     Run(Box<OnWorker>),
@@ -207,7 +208,12 @@ impl Worker {
                 let done = self.close(torrent);
                 (job, answer(done.map(|()| JobResult::ClosedStorage)))
             }
-            Task::Save { job, kind, data } => (job, self.shared.save(kind, &data)),
+            Task::Save {
+                job,
+                kind,
+                store,
+                data,
+            } => (job, self.shared.save(kind, store.as_deref(), &data)),
             Task::Run(work) => {
                 work(&mut self.buffer);
                 return None;
@@ -219,7 +225,11 @@ impl Worker {
     fn open(&self, torrent: TorrentId, info: Arc<Info>) -> Result<JobResult, JobError> {
         let short: Id20 = info.hashes.short();
         let root = self.shared.folder(&short).ok_or(JobError::Permission)?;
-        let store = FileStore::new(info, root, self.shared.config.max_open_files);
+        let config = &self.shared.config;
+        let mut store = FileStore::new(info, root, config.max_open_files);
+        if let Some(state) = config.state.as_ref().filter(|_| !config.read_only) {
+            store.watch(state.journal(short));
+        }
         let prepared = match self.shared.config.read_only {
             true => Ok(()),
             false => store.prepare(),
