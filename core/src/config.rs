@@ -50,12 +50,35 @@ pub struct DhtConfig {
     pub max_queued_lookups: u16,
     /// After this long without an answer another slot is opened.
     pub short_timeout: Duration,
+    /// Least of that, however quick answers are: queueing on a loaded path alone takes this long.
+    pub short_timeout_floor: Duration,
     /// After this long a query has failed.
     pub query_timeout: Duration,
     /// Consecutive failures after which a node without a spare is dropped.
     pub max_failures: u8,
     /// Time between refresh queries of one table.
     pub refresh_interval: Duration,
+    /// Pause before our own id is looked up again when the last lookup found other nodes than the
+    /// one before; it doubles every time. Short, since others may be joining at this moment.
+    pub bootstrap_pause: Duration,
+    /// Longest such pause.
+    pub max_bootstrap_pause: Duration,
+    /// Such lookups, from the first on, for which others wait as long as nobody is known; after
+    /// that there is perhaps nobody to be known.
+    pub patient_rounds: u8,
+    /// Such lookups in a row that bring nothing new, after which we have joined.
+    pub quiet_rounds: u8,
+    /// Time between lookups of our own id once they find nothing new: neighbours come and go.
+    pub own_lookup_interval: Duration,
+    /// Nodes in a table below which we are still joining, whatever lookups find.
+    pub small_table: u16,
+    /// Nodes in the tables below which the network is taken to be young: torrents announced then
+    /// are announced again as soon as there are twice as many.
+    pub young_table: u16,
+    /// Timers handled for one input; the rest waits for the next tick.
+    pub timers_per_input: u16,
+    /// Queued lookups begun for one input.
+    pub starts_per_input: u16,
     /// Packets of one address in `budget_window` before it is ignored.
     pub address_packets: u16,
     /// Window of the per-address budget.
@@ -66,6 +89,13 @@ pub struct DhtConfig {
     pub max_tracked_addresses: u32,
     /// Bytes of replies per second to all; over it requests are dropped without a word.
     pub reply_bytes_per_second: u32,
+    /// Longest reply, bytes: one packet on any usual path.
+    pub max_reply: u16,
+    /// Bytes of replies per second to all who did not show yet that they receive them: this is
+    /// what forged sources can make us send.
+    pub unproven_bytes_per_second: u32,
+    /// The same to one address in `budget_window`.
+    pub unproven_bytes_per_address: u32,
     /// A reply is at most this many times its query until the asker showed that it receives.
     pub amplification: u8,
     /// Time between changes of the token secret; the previous one stays valid.
@@ -92,10 +122,29 @@ pub struct DhtConfig {
     pub reply_peers_v6: u16,
     /// A stored peer is forgotten this long after its announce.
     pub peer_lifetime: Duration,
+    /// Time between looks at the next `sweep_slice` info-hashes for peers to be forgotten.
+    pub sweep_interval: Duration,
+    /// Info-hashes looked at then; few, since each may have many peers.
+    pub sweep_slice: u16,
     /// Time between announces of a torrent.
     pub announce_interval: Duration,
+    /// Queries of ours per second, whoever asks for them: what many lookups and checks at once
+    /// cost others, and a table of hundreds that is loaded.
+    pub queries_per_second: u16,
+    /// Queries of ours at once, after a silence.
+    pub queries_burst: u16,
     /// New remote endpoints per second; home routers fall over near 100.
     pub new_endpoints_per_second: u16,
+    /// New remote endpoints at once, after a silence.
+    pub new_endpoints_burst: u16,
+    /// Endpoints remembered as not new; when more are in use, some cost the budget again.
+    pub max_tracked_endpoints: u16,
+    /// How long a home router is taken to remember an endpoint without traffic.
+    pub mapping_lifetime: Duration,
+    /// Networks whose votes on our address are remembered; newer ones take the place of older.
+    pub max_voters: u8,
+    /// Agreeing networks below which no vote changes our address.
+    pub vote_quorum: u8,
     /// Routers are asked only when fewer starting nodes than this are known.
     pub router_threshold: u16,
     /// Largest datagram read; longer ones are dropped.
@@ -239,14 +288,27 @@ impl Default for DhtConfig {
             max_lookups: 32,
             max_queued_lookups: 4096,
             short_timeout: secs(1),
+            short_timeout_floor: Duration::from_millis(100),
             query_timeout: secs(8),
             max_failures: 20,
             refresh_interval: secs(5),
+            bootstrap_pause: secs(1),
+            max_bootstrap_pause: secs(300),
+            patient_rounds: 2,
+            quiet_rounds: 2,
+            own_lookup_interval: secs(15 * 60),
+            small_table: 16,
+            young_table: 64,
+            timers_per_input: 64,
+            starts_per_input: 4,
             address_packets: 50,
             budget_window: secs(10),
             flood_ban: secs(300),
             max_tracked_addresses: 4096,
             reply_bytes_per_second: 512 * 1024,
+            max_reply: 1_400,
+            unproven_bytes_per_second: 256 * 1024,
+            unproven_bytes_per_address: 8 * 1024,
             amplification: 6,
             token_rotation: secs(300),
             max_stored_torrents: 2_000,
@@ -260,8 +322,17 @@ impl Default for DhtConfig {
             reply_peers_v4: 100,
             reply_peers_v6: 25,
             peer_lifetime: secs(45 * 60),
+            sweep_interval: secs(5),
+            sweep_slice: 16,
             announce_interval: secs(15 * 60),
+            queries_per_second: 200,
+            queries_burst: 50,
             new_endpoints_per_second: 90,
+            new_endpoints_burst: 10,
+            max_tracked_endpoints: 2_048,
+            mapping_lifetime: secs(60),
+            max_voters: 32,
+            vote_quorum: 4,
             router_threshold: 3,
             max_datagram: 2048,
         }
@@ -409,6 +480,65 @@ impl Config {
             dht.new_endpoints_per_second >= 1,
             "dht.new_endpoints_per_second",
             "at least 1",
+        )?;
+        let floor = dht.short_timeout_floor >= Duration::from_millis(1)
+            && dht.short_timeout_floor <= dht.short_timeout;
+        check(floor, "dht.short_timeout_floor", "1 ms to short_timeout")?;
+        let pauses = dht.bootstrap_pause >= Duration::from_millis(100)
+            && dht.bootstrap_pause <= dht.max_bootstrap_pause;
+        check(
+            pauses,
+            "dht.bootstrap_pause",
+            "100 ms to max_bootstrap_pause",
+        )?;
+        check(
+            dht.own_lookup_interval >= secs(1),
+            "dht.own_lookup_interval",
+            "at least 1 s",
+        )?;
+        check(
+            dht.timers_per_input >= 1,
+            "dht.timers_per_input",
+            "at least 1",
+        )?;
+        check(
+            dht.starts_per_input >= 1,
+            "dht.starts_per_input",
+            "at least 1",
+        )?;
+        check(
+            (512..=1_452).contains(&dht.max_reply),
+            "dht.max_reply",
+            "512 to 1452: one packet",
+        )?;
+        check(
+            dht.sweep_interval >= Duration::from_millis(100),
+            "dht.sweep_interval",
+            "at least 100 ms",
+        )?;
+        check(dht.sweep_slice >= 1, "dht.sweep_slice", "at least 1")?;
+        check(
+            dht.queries_per_second >= 1,
+            "dht.queries_per_second",
+            "at least 1",
+        )?;
+        check(dht.queries_burst >= 1, "dht.queries_burst", "at least 1")?;
+        check(dht.quiet_rounds >= 1, "dht.quiet_rounds", "at least 1")?;
+        check(
+            dht.new_endpoints_burst >= 1,
+            "dht.new_endpoints_burst",
+            "at least 1",
+        )?;
+        check(
+            dht.max_tracked_endpoints >= 1,
+            "dht.max_tracked_endpoints",
+            "at least 1",
+        )?;
+        check(dht.max_voters >= 1, "dht.max_voters", "at least 1")?;
+        check(
+            (1..=dht.max_voters).contains(&dht.vote_quorum),
+            "dht.vote_quorum",
+            "1 to max_voters",
         )?;
         check(dht.amplification >= 1, "dht.amplification", "at least 1")?;
         check(

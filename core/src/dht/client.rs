@@ -5,10 +5,11 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use super::asked::{Pending, Purpose};
 use super::krpc::{Kind, Message, Query};
 use super::lookup::{Candidate, Goal, Leg, Phase, Search, State, Step};
-use super::node::{Context, Dht, Pending, Purpose, STARTS_PER_INPUT, Single, Unsent};
-use super::table::CLOSEST;
+use super::node::{Context, Dht, Single, Unsent};
+use super::table::{CLOSEST, Contact};
 use super::{Event, Lookup, LookupId, security};
 use crate::compact;
 use crate::event::{Found, LookupSummary};
@@ -29,7 +30,7 @@ impl Dht {
         if response && id.is_none() {
             return;
         }
-        self.pending.remove(&transaction);
+        self.asked.remove(transaction);
         let from = pending.to;
         let impostor = pending
             .expected
@@ -41,11 +42,8 @@ impl Dht {
                 SocketAddr::V6(_) => self.table_v6.remove(&expected, from),
             };
             if known {
-                self.recheck(&expected, from);
-            }
-            // Ids change for good reasons too (a restart, BEP 42): it may come in anew, by
-            // answering to no expectation.
-            if !self.waiting.iter().any(|(addr, _)| *addr == from) {
+                self.on_changed(&expected, from);
+            } else {
                 self.wait_for(from, None);
             }
             self.on_unanswered(&pending, State::Failed, cx);
@@ -59,14 +57,13 @@ impl Dht {
         let rtt = self.now.saturating_since(pending.sent);
         self.measure(rtt);
         self.addresses.set_receives(from.ip(), self.now);
-        self.heard(id, from, rtt);
+        self.heard(id, from, rtt, cx);
         if let Some(claim) = message.ip {
             self.on_vote(from, claim);
         }
         match pending.purpose {
             Purpose::Check => self.on_checked(from, message),
             Purpose::Ping(lookup) => {
-                self.pings -= 1;
                 cx.events.push(Event::Found(lookup, Found::Node(id, from)));
                 let summary = self.ping_summary(pending.sent, 1);
                 cx.events.push(Event::Done(lookup, summary));
@@ -91,12 +88,8 @@ impl Dht {
     fn on_checked(&mut self, from: SocketAddr, message: &Message<'_>) {
         let nodes = message.body.nodes.iter().chain(message.body.nodes6.iter());
         for (id, addr) in nodes.take(2 * CLOSEST) {
-            let room = match addr {
-                SocketAddr::V4(_) => self.table_v4.has_room(&id, addr),
-                SocketAddr::V6(_) => self.table_v6.has_room(&id, addr),
-            };
-            if room && security::can_refer(from.ip(), addr.ip()) && !self.routers.contains(&addr) {
-                self.wait_for(addr, Some(id));
+            if security::can_refer(from.ip(), addr.ip()) {
+                self.consider(id, addr);
             }
         }
     }
@@ -122,14 +115,7 @@ impl Dht {
         if pending.expected.is_none() {
             // A contact tells its id only now; it is a candidate like any other from here on.
             leg.set_state(None, from, State::Answered);
-            let state = State::Answered;
-            let candidate = Candidate {
-                id,
-                addr: from,
-                hops: 0,
-                state,
-                token: None,
-            };
+            let candidate = Candidate::new(id, from, 0);
             leg.add(candidate, max, lab);
         }
         let mut hops = 0;
@@ -148,18 +134,7 @@ impl Dht {
                 && !compact::is_undialable(addr)
                 && security::can_refer(from.ip(), addr.ip());
             if usable {
-                let hops = hops.saturating_add(1);
-                leg.add(
-                    Candidate {
-                        id,
-                        addr,
-                        hops,
-                        state: State::New,
-                        token: None,
-                    },
-                    max,
-                    lab,
-                );
+                leg.add(Candidate::new(id, addr, hops.saturating_add(1)), max, lab);
             }
         }
         if let (Goal::Peers | Goal::Announce(_), Some(lookup)) = (search.goal, search.id) {
@@ -178,7 +153,7 @@ impl Dht {
 
     /// A query is past the short timeout.
     pub(super) fn on_short(&mut self, transaction: u32, cx: &mut Context<'_>) {
-        if let Some(pending) = self.pending.get(&transaction).copied() {
+        if let Some(pending) = self.asked.get(transaction).copied() {
             self.arm_late(transaction, pending.sent);
             self.on_unanswered(&pending, State::Stalled, cx);
         }
@@ -186,14 +161,14 @@ impl Dht {
 
     /// A query is so late that nobody waits for it any more.
     pub(super) fn on_late(&mut self, transaction: u32, cx: &mut Context<'_>) {
-        if let Some(pending) = self.pending.get(&transaction).copied() {
+        if let Some(pending) = self.asked.get(transaction).copied() {
             self.on_unanswered(&pending, State::Late, cx);
         }
     }
 
     /// A query has failed.
     pub(super) fn fail(&mut self, transaction: u32, cx: &mut Context<'_>) {
-        let Some(pending) = self.pending.remove(&transaction) else {
+        let Some(pending) = self.asked.remove(transaction) else {
             return;
         };
         if let Some(id) = &pending.expected {
@@ -211,7 +186,6 @@ impl Dht {
             Purpose::Check => {}
             Purpose::Ping(lookup) => {
                 if state == State::Failed {
-                    self.pings -= 1;
                     let summary = self.ping_summary(pending.sent, 0);
                     cx.events.push(Event::Done(lookup, summary));
                     self.start_waiting(cx);
@@ -249,18 +223,19 @@ impl Dht {
 
     /// Begins lookups that wait, as many as may run.
     pub(super) fn start_waiting(&mut self, cx: &mut Context<'_>) {
-        for _ in 0..STARTS_PER_INPUT {
-            if self.searches.len() + self.pings >= usize::from(self.config.dht.max_lookups) {
+        for _ in 0..self.config.dht.starts_per_input {
+            if self.searches.len() + self.asked.pings() >= usize::from(self.config.dht.max_lookups)
+            {
                 return;
             }
-            let Some((id, lookup)) = self.queue.pop_front() else {
+            let Some((id, lookup)) = self.next_waiting() else {
                 return;
             };
             match lookup {
                 Lookup::Ping(addr) => {
                     let addr = SocketAddr::new(addr.ip(), addr.port());
                     match self.query(addr, None, Query::Ping, Purpose::Ping(id), cx) {
-                        Ok(()) => self.pings += 1,
+                        Ok(()) => {}
                         Err(Unsent::NoSocket) => cx.events.push(Event::Refused(id)),
                         Err(Unsent::Budget) => {
                             self.queue.push_front((id, lookup));
@@ -275,18 +250,30 @@ impl Dht {
                 }
             }
         }
-        if !self.queue.is_empty() {
+        if self.has_startable() {
             self.arm(Single::Start, self.now);
         }
     }
 
-    /// Looks our own ids up.
-    pub(super) fn bootstrap(&mut self, cx: &mut Context<'_>) {
-        let up = self.families.iter().any(|family| family.socket.is_some());
-        if self.bootstrapping || !up {
-            return;
+    /// The first that may begin. While the first lookups of our own id are under way, others wait
+    /// for them: they would know nobody but the routers, ask each of them once more, and end where
+    /// nobody else ends.
+    fn next_waiting(&mut self) -> Option<(LookupId, Lookup)> {
+        if !self.is_finding_itself() {
+            return self.queue.pop_front();
         }
-        self.bootstrapping = true;
+        let mut queue = self.queue.iter();
+        let at = queue.position(|(_, lookup)| matches!(lookup, Lookup::Ping(_)))?;
+        self.queue.remove(at)
+    }
+
+    fn has_startable(&self) -> bool {
+        let ping = |(_, lookup): &(LookupId, Lookup)| matches!(lookup, Lookup::Ping(_));
+        !self.queue.is_empty() && (!self.is_finding_itself() || self.queue.iter().any(ping))
+    }
+
+    /// Looks our own ids up.
+    pub(super) fn begin_bootstrap(&mut self, cx: &mut Context<'_>) {
         let targets = [self.families[0].id, self.families[1].id];
         self.begin(None, Goal::Bootstrap, targets, cx);
     }
@@ -334,6 +321,8 @@ impl Dht {
         self.advance(serial, cx);
     }
 
+    /// A leg with whom it begins: the closest of the table; with few of those, whoever else was
+    /// heard of; routers last.
     fn leg(&self, v6: bool, target: NodeId, goal: Goal) -> Leg {
         if self.families[usize::from(v6)].socket.is_none() {
             return Leg::new(target, Phase::Done);
@@ -341,51 +330,56 @@ impl Dht {
         let mut leg = Leg::new(target, Phase::Search);
         let (max, lab) = (usize::from(self.config.dht.max_candidates), self.config.lab);
         let mut add = |id, addr| {
-            leg.add(
-                Candidate {
-                    id,
-                    addr,
-                    hops: 0,
-                    state: State::New,
-                    token: None,
-                },
-                max,
-                lab,
-            );
+            leg.add(Candidate::new(id, addr, 0), max, lab);
         };
         if v6 {
-            self.table_v6
-                .closest(&target, CLOSEST, |contact| add(contact.id, contact.addr()));
+            let each = |c: &Contact<16>| add(c.id, c.addr());
+            self.table_v6.closest(&target, CLOSEST, each);
         } else {
-            self.table_v4
-                .closest(&target, CLOSEST, |contact| add(contact.id, contact.addr()));
+            let each = |c: &Contact<4>| add(c.id, c.addr());
+            self.table_v4.closest(&target, CLOSEST, each);
         }
-        if leg.candidates.len() < usize::from(self.config.dht.router_threshold) {
-            let waiting = self.waiting.iter().filter(|(addr, _)| addr.is_ipv6() == v6);
-            for (addr, id) in waiting.take(2 * CLOSEST) {
-                let known = match id {
-                    Some(id) => {
-                        let state = State::New;
-                        let new = Candidate {
-                            id: *id,
-                            addr: *addr,
-                            hops: 0,
-                            state,
-                            token: None,
-                        };
-                        leg.add(new, max, lab)
-                    }
-                    None => false,
-                };
-                if !known && id.is_none() {
-                    leg.add_contact(*addr);
-                }
-            }
+        let few = usize::from(self.config.dht.router_threshold);
+        if leg.candidates.len() < few {
+            self.add_unsure(&mut leg, v6, target);
+        }
+        // While we join, those who know most are asked too.
+        if leg.candidates.len() < few || (goal == Goal::Bootstrap && self.is_joining()) {
             let routers = self.routers.iter().filter(|addr| addr.is_ipv6() == v6);
             routers.for_each(|addr| leg.add_contact(*addr));
         }
-        let _ = goal;
         leg
+    }
+
+    /// Adds those who failed last time or were not asked yet: after a pause of the network, or
+    /// with a table just loaded, there are no others.
+    fn add_unsure(&self, leg: &mut Leg, v6: bool, target: NodeId) {
+        let (max, lab) = (usize::from(self.config.dht.max_candidates), self.config.lab);
+        let mut add = |id, addr| {
+            leg.add(Candidate::new(id, addr, 0), max, lab);
+        };
+        if v6 {
+            let each = |c: &Contact<16>| add(c.id, c.addr());
+            self.table_v6.closest_failing(&target, CLOSEST, each);
+        } else {
+            let each = |c: &Contact<4>| add(c.id, c.addr());
+            self.table_v4.closest_failing(&target, CLOSEST, each);
+        }
+        let waiting = self.waiting.iter().filter(|(addr, _)| addr.is_ipv6() == v6);
+        let named = waiting
+            .clone()
+            .filter_map(|(addr, id)| Some(((*id)?, *addr)));
+        let mut named: Vec<(NodeId, SocketAddr)> = named.collect();
+        named.sort_unstable_by_key(|(id, _)| id.distance(&target));
+        let wanted = 2 * CLOSEST;
+        named
+            .iter()
+            .take(wanted)
+            .for_each(|(id, addr)| add(*id, *addr));
+        let unnamed = waiting.filter(|(_, id)| id.is_none());
+        for (addr, _) in unnamed.take(wanted.saturating_sub(named.len())) {
+            leg.add_contact(*addr);
+        }
     }
 
     /// Takes every lookup as far as it goes now.
@@ -497,7 +491,7 @@ impl Dht {
                 },
             ));
         } else {
-            self.on_bootstrap_done(search.replies, cx);
+            self.on_bootstrap_done(search, cx);
         }
         if !self.queue.is_empty() {
             self.arm(Single::Start, self.now);
@@ -508,12 +502,7 @@ impl Dht {
     pub(super) fn stop(&mut self, id: LookupId, cx: &mut Context<'_>) {
         self.queue.retain(|(waiting, _)| *waiting != id);
         self.searches.retain(|_, search| search.id != Some(id));
-        for pending in self.pending.values_mut() {
-            if pending.purpose == Purpose::Ping(id) {
-                pending.purpose = Purpose::Check;
-                self.pings -= 1;
-            }
-        }
+        self.asked.forget_ping(id);
         self.start_waiting(cx);
     }
 

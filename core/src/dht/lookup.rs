@@ -60,6 +60,18 @@ pub(crate) struct Candidate {
     pub(crate) token: Option<Box<[u8]>>,
 }
 
+impl Candidate {
+    pub(crate) fn new(id: NodeId, addr: SocketAddr, hops: u16) -> Self {
+        Self {
+            id,
+            addr,
+            hops,
+            state: State::New,
+            token: None,
+        }
+    }
+}
+
 /// How far a leg is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -124,7 +136,9 @@ impl Leg {
         let ip = candidate.addr.ip();
         let exempt = security::is_exempt(ip, lab);
         let network = security::network(ip);
-        let clash = self.candidates.iter().any(|c| {
+        // Who failed holds no place: the next may be the same node under its new id.
+        let mut holders = self.candidates.iter().filter(|c| c.state != State::Failed);
+        let clash = holders.any(|c| {
             c.addr == candidate.addr || (!exempt && security::network(c.addr.ip()) == network)
         });
         if clash {
@@ -165,11 +179,16 @@ impl Leg {
         }
         let contacts_in_flight = count(State::Asked);
         if in_flight + contacts_in_flight < alpha {
+            // One slot is the contacts', who know others than the table does; the rest when
+            // there are no candidates.
+            let contact = self.contacts.iter().position(|(_, s)| *s == State::New);
+            if let Some(at) = contact
+                && (contacts_in_flight == 0 || new.is_none())
+            {
+                return Step::Contact(at);
+            }
             if let Some(at) = new {
                 return Step::Candidate(at);
-            }
-            if let Some(at) = self.contacts.iter().position(|(_, s)| *s == State::New) {
-                return Step::Contact(at);
             }
         }
         let contacts_waiting = contacts_in_flight + count(State::Stalled) + count(State::New);

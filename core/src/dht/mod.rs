@@ -1,5 +1,6 @@
 //! The Mainline DHT (BEP 5, 32, 42, 43).
 
+mod asked;
 mod client;
 pub mod external;
 pub mod krpc;
@@ -11,6 +12,8 @@ mod server;
 pub mod store;
 pub mod table;
 pub mod token;
+mod upkeep;
+mod waiting;
 
 pub use node::Dht;
 

@@ -8,13 +8,16 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
+use super::asked::{Asked, Pending, Purpose};
 use super::external::Votes;
-use super::krpc::{self, Asker, Kind, Message, Query, Saved, Want};
+use super::krpc::{self, Asker, Kind, Message, Query, Want};
 use super::lookup::Search;
 use super::rate::{AddressBudget, Bucket, Endpoints};
 use super::store::Store;
-use super::table::{Heard, Table};
+use super::table::Table;
 use super::token::Tokens;
+use super::upkeep::Bootstrap;
+use super::waiting::Waiting;
 use super::{Event, Input, Lookup, LookupId, security};
 use crate::compact;
 use crate::config::Config;
@@ -23,19 +26,6 @@ use crate::id::{Id20, NodeId};
 use crate::io::{Outbox, SocketId};
 use crate::rng::{Choice, Label, Secrets};
 use crate::time::{Duration, Instant};
-
-/// Timers handled for one input; the rest waits for the next tick.
-const TIMERS_PER_INPUT: usize = 64;
-/// Waiting lookups begun for one input.
-pub(super) const STARTS_PER_INPUT: usize = 4;
-/// Time between looks at a slice of the peer store.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// Shortest short timeout: queueing on a loaded path alone takes this long.
-const SHORT_FLOOR: Duration = Duration::from_millis(100);
-/// Pause before a bootstrap is repeated, doubled up to the second value.
-const BOOTSTRAP_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
-/// A table smaller than this after a bootstrap looks its own id up again.
-const SMALL_TABLE: usize = 16;
 
 /// A Mainline DHT node in both address families.
 ///
@@ -50,26 +40,28 @@ pub struct Dht {
     pub(super) tokens: Tokens,
     pub(super) addresses: AddressBudget,
     pub(super) replies: Bucket,
+    /// Bytes to those who did not show yet that they receive.
+    pub(super) unproven: Bucket,
     endpoints: Endpoints,
+    /// Queries of ours.
+    queries: Bucket,
     pub(super) families: [Family; 2],
     pub(super) table_v4: Table<4>,
     pub(super) table_v6: Table<16>,
-    pub(super) pending: BTreeMap<u32, Pending>,
+    pub(super) asked: Asked,
     pub(super) searches: BTreeMap<u32, Search>,
     pub(super) next_search: u32,
-    pub(super) pings: usize,
     pub(super) queue: VecDeque<(LookupId, Lookup)>,
     /// Nodes heard of, to be pinged one by one.
-    pub(super) waiting: VecDeque<(SocketAddr, Option<NodeId>)>,
+    pub(super) waiting: Waiting,
     pub(super) routers: Vec<SocketAddr>,
     pub(super) bootstrapped: bool,
-    pub(super) bootstrapping: bool,
-    bootstrap_pause: Duration,
+    pub(super) bootstrap: Bootstrap,
     deadlines: Deadlines<Timer>,
-    armed: [Option<Instant>; SINGLE],
+    pub(super) armed: [Option<Instant>; SINGLE],
     /// Smoothed round trip and its deviation, microseconds.
     rtt: Option<(u64, u64)>,
-    last_status: (u32, u32),
+    pub(super) last_status: (u32, u32),
 }
 
 /// What the node knows of itself in one family.
@@ -78,28 +70,6 @@ pub(super) struct Family {
     pub(super) id: NodeId,
     pub(super) votes: Votes,
     pub(super) store: Store,
-}
-
-/// A query that waits for its answer.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pending {
-    pub(super) to: SocketAddr,
-    pub(super) expected: Option<NodeId>,
-    pub(super) sent: Instant,
-    pub(super) purpose: Purpose,
-}
-
-/// Why something was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// To see whether a node answers, and perhaps for nodes.
-    Check,
-    /// A ping somebody asked for.
-    Ping(LookupId),
-    /// A step of a search.
-    Search(u32),
-    /// An announce at the end of a search.
-    Store(u32),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,7 +87,7 @@ pub(super) enum Single {
     RefreshV6,
     /// The next waiting node may be pinged.
     Ping,
-    /// The budget of new endpoints opens.
+    /// The budget of queries or of new endpoints opens.
     Budget,
     /// More waiting lookups can begin.
     Start,
@@ -137,7 +107,7 @@ pub(super) struct Context<'c> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unsent {
     NoSocket,
-    /// The budget of new endpoints is used up; a timer is set.
+    /// The budget of queries or of new endpoints is used up; a timer is set.
     Budget,
 }
 
@@ -146,7 +116,8 @@ impl fmt::Debug for Dht {
         f.debug_struct("Dht")
             .field("ids", &[self.families[0].id, self.families[1].id])
             .field("nodes", &[self.table_v4.len(), self.table_v6.len()])
-            .field("pending", &self.pending.len())
+            .field("asked", &self.asked.len())
+            .field("waiting", &self.waiting.len())
             .finish_non_exhaustive()
     }
 }
@@ -164,7 +135,7 @@ impl Dht {
             Family {
                 socket: None,
                 id,
-                votes: Votes::default(),
+                votes: Votes::new(dht.max_voters, dht.vote_quorum),
                 store,
             }
         };
@@ -172,14 +143,8 @@ impl Dht {
         let table_v4 = Table::new(families[0].id, dht, config.lab);
         let table_v6 = Table::new(families[1].id, dht, config.lab);
         let tokens = Tokens::new(&mut secrets, dht.token_rotation, now);
-        let addresses = AddressBudget::new(
-            dht.address_packets,
-            dht.budget_window,
-            dht.flood_ban,
-            dht.max_tracked_addresses,
-            secrets.next_u64(),
-        );
-        let endpoints = Endpoints::new(dht.new_endpoints_per_second, secrets.next_u64(), now);
+        let addresses = AddressBudget::new(dht, secrets.next_u64());
+        let endpoints = Endpoints::new(dht, secrets.next_u64(), now);
         Self {
             now,
             start: now,
@@ -187,20 +152,24 @@ impl Dht {
             tokens,
             addresses,
             replies: Bucket::new(dht.reply_bytes_per_second, now),
+            unproven: Bucket::new(dht.unproven_bytes_per_second, now),
             endpoints,
+            queries: Bucket::with_burst(
+                dht.queries_per_second.into(),
+                dht.queries_burst.into(),
+                now,
+            ),
             families,
             table_v4,
             table_v6,
-            pending: BTreeMap::new(),
+            asked: Asked::default(),
             searches: BTreeMap::new(),
             next_search: 0,
-            pings: 0,
             queue: VecDeque::new(),
-            waiting: VecDeque::new(),
+            waiting: Waiting::new(dht.max_waiting_nodes),
             routers: Vec::new(),
             bootstrapped: false,
-            bootstrapping: false,
-            bootstrap_pause: BOOTSTRAP_PAUSE.0,
+            bootstrap: Bootstrap::default(),
             deadlines: Deadlines::default(),
             armed: [None; SINGLE],
             rtt: None,
@@ -234,16 +203,7 @@ impl Dht {
             }
             Input::SendFailed(to) => self.handle_send_failed(to, cx),
             Input::AddNode(addr) => self.wait_for(addr, None),
-            Input::Bootstrap(contacts) => {
-                for contact in contacts {
-                    let known = self.routers.contains(contact) || compact::is_undialable(*contact);
-                    if !known && self.routers.len() < usize::from(self.config.dht.max_routers) {
-                        self.routers.push(*contact);
-                    }
-                }
-                self.bootstrap_pause = BOOTSTRAP_PAUSE.0;
-                self.arm(Single::Bootstrap, self.now);
-            }
+            Input::Bootstrap(contacts) => self.handle_bootstrap(contacts),
             Input::Load(data) => self.handle_load(data, cx),
             Input::Start(id, lookup) => {
                 let full = self.queue.len() >= usize::from(self.config.dht.max_queued_lookups);
@@ -319,24 +279,6 @@ impl Dht {
         self.bootstrapped
     }
 
-    /// Appends ids and nodes of both families, bencoded, for `Input::Load`.
-    pub fn save(&self, out: &mut Vec<u8>) {
-        let pack = |v6: bool| {
-            let mut nodes = Vec::new();
-            for (id, addr) in self.contacts(v6) {
-                nodes.extend_from_slice(&id.0);
-                nodes.extend_from_slice(compact::encode(addr).as_bytes());
-            }
-            nodes
-        };
-        out.push(b'd');
-        krpc::put(out, b"id", &self.families[0].id.0);
-        krpc::put(out, b"id6", &self.families[1].id.0);
-        krpc::put(out, b"nodes", &pack(false));
-        krpc::put(out, b"nodes6", &pack(true));
-        out.push(b'e');
-    }
-
     fn handle_socket_up(&mut self, socket: SocketId, local: SocketAddr) {
         let v6 = local.is_ipv6();
         let family = &mut self.families[usize::from(v6)];
@@ -345,20 +287,16 @@ impl Dht {
             family.votes.assume(local.ip());
             self.follow_address(v6);
         }
-        let jitter = self
-            .choice
-            .below(self.config.dht.refresh_interval.as_micros() as u64);
-        let refresh = self.now + Duration::from_micros(jitter);
-        self.arm(
-            if v6 {
-                Single::RefreshV6
-            } else {
-                Single::RefreshV4
-            },
-            refresh,
-        );
-        if !self.routers.is_empty() || !self.waiting.is_empty() {
-            self.arm(Single::Bootstrap, self.now);
+        let every = self.config.dht.refresh_interval.as_micros() as u64;
+        let refresh = self.now + Duration::from_micros(self.choice.below(every));
+        let single = if v6 {
+            Single::RefreshV6
+        } else {
+            Single::RefreshV4
+        };
+        self.arm(single, refresh);
+        if self.can_bootstrap() {
+            self.bootstrap_soon(Duration::ZERO);
             self.arm(Single::Ping, self.now);
         }
     }
@@ -368,19 +306,12 @@ impl Dht {
             if self.families[at].socket == Some(socket) {
                 self.families[at].socket = None;
                 let v6 = at == 1;
-                let lost = |pending: &Pending| pending.to.is_ipv6() == v6;
-                self.pings -= self
-                    .pending
-                    .values()
-                    .filter(|p| lost(p) && p.is_ping())
-                    .count();
-                for pending in self.pending.values().filter(|p| lost(p)) {
+                for pending in self.asked.remove_family(v6) {
                     if let Purpose::Ping(id) = pending.purpose {
                         let summary = self.ping_summary(pending.sent, 0);
                         cx.events.push(Event::Done(id, summary));
                     }
                 }
-                self.pending.retain(|_, pending| !lost(pending));
                 self.end_legs(v6, cx);
             }
         }
@@ -421,38 +352,19 @@ impl Dht {
 
     fn asked(&self, from: SocketAddr, transaction: &[u8]) -> Option<(u32, Pending)> {
         let transaction = u32::from_be_bytes(transaction.try_into().ok()?);
-        let pending = self.pending.get(&transaction)?;
+        let pending = self.asked.get(transaction)?;
         (pending.to == from).then_some((transaction, *pending))
     }
 
     fn handle_send_failed(&mut self, to: SocketAddr, cx: &mut Context<'_>) {
         let to = SocketAddr::new(to.ip(), to.port());
-        let lost = self.pending.iter().find(|(_, pending)| pending.to == to);
-        if let Some((transaction, _)) = lost {
-            self.fail(*transaction, cx);
+        if let Some(transaction) = self.asked.first_to(to) {
+            self.fail(transaction, cx);
         }
-    }
-
-    fn handle_load(&mut self, data: &[u8], cx: &mut Context<'_>) {
-        let Ok(saved) = Saved::decode(data) else {
-            cx.events.push(Event::BadState("not a saved routing table"));
-            return;
-        };
-        for (v6, id) in [(false, saved.id), (true, saved.id6)] {
-            let external = self.families[usize::from(v6)].votes.current();
-            if let Some(id) = id.filter(|id| external.is_none_or(|ip| security::is_valid(ip, id))) {
-                self.set_id(v6, id);
-            }
-        }
-        for (id, addr) in saved.nodes.iter().chain(saved.nodes6.iter()) {
-            self.wait_for(addr, Some(id));
-        }
-        self.bootstrap_pause = BOOTSTRAP_PAUSE.0;
-        self.arm(Single::Bootstrap, self.now);
     }
 
     fn handle_timers(&mut self, cx: &mut Context<'_>) {
-        for _ in 0..TIMERS_PER_INPUT {
+        for _ in 0..self.config.dht.timers_per_input {
             let Some((at, timer)) = self.deadlines.expire(self.now) else {
                 return;
             };
@@ -479,12 +391,13 @@ impl Dht {
             Single::Start => self.start_waiting(cx),
             Single::Sweep => {
                 let now = self.seconds();
+                let slice = usize::from(self.config.dht.sweep_slice);
                 for family in &mut self.families {
-                    family.store.sweep(now);
+                    family.store.sweep(now, slice);
                 }
                 self.watch_store();
             }
-            Single::Bootstrap => self.bootstrap(cx),
+            Single::Bootstrap => self.on_bootstrap(cx),
         }
     }
 
@@ -505,7 +418,7 @@ impl Dht {
 
     pub(super) fn watch_store(&mut self) {
         if self.families.iter().any(|family| !family.store.is_empty()) {
-            self.arm(Single::Sweep, self.now + SWEEP_INTERVAL);
+            self.arm(Single::Sweep, self.now + self.config.dht.sweep_interval);
         }
     }
 
@@ -522,10 +435,19 @@ impl Dht {
         let Some(socket) = family.socket else {
             return Err(Unsent::NoSocket);
         };
-        if let Err(opens) = self.endpoints.admit(to, self.now) {
+        // An announce goes to whoever answered a moment ago and waits for nothing: its token ages.
+        let waits = !matches!(purpose, Purpose::Store(_));
+        if waits && !self.queries.is_open(self.now) {
+            self.arm(Single::Budget, self.queries.opens_at(self.now));
+            return Err(Unsent::Budget);
+        }
+        if let Err(opens) = self.endpoints.admit(to, self.now)
+            && waits
+        {
             self.arm(Single::Budget, opens);
             return Err(Unsent::Budget);
         }
+        self.queries.take(1);
         let [v4, v6] = [0, 1].map(|at| self.families[at].socket.is_some());
         let asker = Asker {
             id: family.id,
@@ -533,7 +455,7 @@ impl Dht {
             want: Want { v4, v6 },
         };
         let mut transaction = u32::from_be_bytes(self.secrets.bytes());
-        while self.pending.contains_key(&transaction) {
+        while self.asked.get(transaction).is_some() {
             transaction = transaction.wrapping_add(1);
         }
         let write = |buf: &mut Vec<u8>| {
@@ -554,7 +476,7 @@ impl Dht {
             self.now + self.config.dht.query_timeout,
             Timer::Hard(transaction),
         );
-        self.pending.insert(transaction, pending);
+        self.asked.insert(transaction, pending);
         Ok(())
     }
 
@@ -564,14 +486,14 @@ impl Dht {
         let usual = self.rtt.map_or(limit, |(mean, deviation)| {
             Duration::from_micros(mean.saturating_add(deviation.saturating_mul(4)))
         });
-        usual.max(SHORT_FLOOR).min(limit)
+        usual.max(self.config.dht.short_timeout_floor).min(limit)
     }
 
     /// After a quarter of the hard timeout the end of a lookup is not put off any more.
     pub(super) fn arm_late(&mut self, transaction: u32, sent: Instant) {
         let at = sent + self.config.dht.query_timeout / 4;
-        self.deadlines
-            .arm(at.max(self.now + SHORT_FLOOR), Timer::Late(transaction));
+        let at = at.max(self.now + self.config.dht.short_timeout_floor);
+        self.deadlines.arm(at, Timer::Late(transaction));
     }
 
     pub(super) fn measure(&mut self, rtt: Duration) {
@@ -583,209 +505,5 @@ impl Dht {
                 ((mean * 7 + sample) / 8, (deviation * 3 + off) / 4)
             }
         });
-    }
-
-    /// Files a node that answered.
-    pub(super) fn heard(&mut self, id: NodeId, addr: SocketAddr, rtt: Duration) {
-        if self.routers.contains(&addr) {
-            return;
-        }
-        let now = self.seconds();
-        let heard = match addr {
-            SocketAddr::V4(_) => self.table_v4.heard(id, addr, rtt, now),
-            SocketAddr::V6(_) => self.table_v6.heard(id, addr, rtt, now),
-        };
-        if let Heard::Changed(old) = heard {
-            self.recheck(&old, addr);
-        }
-    }
-
-    /// A node is not who it was: asks those of its bucket whether they still are.
-    pub(super) fn recheck(&mut self, id: &NodeId, addr: SocketAddr) {
-        let mut again = [None; 8];
-        let places = again.iter_mut();
-        match addr {
-            SocketAddr::V4(_) => {
-                let near = self.table_v4.neighbours(id).map(|c| (c.id, c.addr()));
-                places
-                    .zip(near)
-                    .for_each(|(place, node)| *place = Some(node));
-            }
-            SocketAddr::V6(_) => {
-                let near = self.table_v6.neighbours(id).map(|c| (c.id, c.addr()));
-                places
-                    .zip(near)
-                    .for_each(|(place, node)| *place = Some(node));
-            }
-        }
-        for (id, addr) in again.into_iter().flatten() {
-            self.wait_for(addr, Some(id));
-        }
-    }
-
-    /// Puts a node on the list of those to be pinged.
-    pub(super) fn wait_for(&mut self, addr: SocketAddr, id: Option<NodeId>) {
-        let addr = SocketAddr::new(addr.ip(), addr.port());
-        let full = self.waiting.len() >= usize::from(self.config.dht.max_waiting_nodes);
-        if full || compact::is_undialable(addr) {
-            return;
-        }
-        self.waiting.push_back((addr, id));
-        self.arm(Single::Ping, self.now);
-    }
-
-    fn ping_waiting(&mut self, cx: &mut Context<'_>) {
-        let Some((addr, id)) = self.waiting.pop_front() else {
-            return;
-        };
-        match self.query(addr, id, Query::Ping, Purpose::Check, cx) {
-            Err(Unsent::Budget) => self.waiting.push_front((addr, id)),
-            // Without a socket of its family it waits for one, behind the others.
-            Err(Unsent::NoSocket) => self.waiting.push_back((addr, id)),
-            Ok(()) => {}
-        }
-        if self.waiting.iter().any(|(addr, _)| self.has_socket(*addr)) {
-            let every = self.config.dht.ping_interval;
-            let jitter = self.choice.below(every.as_micros() as u64 / 2);
-            self.arm(
-                Single::Ping,
-                self.now + every + Duration::from_micros(jitter),
-            );
-        }
-    }
-
-    fn has_socket(&self, addr: SocketAddr) -> bool {
-        self.families[usize::from(addr.is_ipv6())].socket.is_some()
-    }
-
-    /// One query to the contact that was left alone longest. Where its bucket has room the query
-    /// asks for nodes of that bucket: the same cost as a ping, and it brings some.
-    fn refresh(&mut self, v6: bool, cx: &mut Context<'_>) {
-        if self.families[usize::from(v6)].socket.is_none() {
-            return;
-        }
-        let now = self.seconds();
-        let next = if v6 {
-            self.table_v6.next_refresh(now)
-        } else {
-            self.table_v4.next_refresh(now)
-        };
-        if let Some((id, addr, room)) = next {
-            let query = match room {
-                Some(depth) => Query::GetPeers(self.random_in_bucket(v6, depth)),
-                None => Query::Ping,
-            };
-            let _ = self.query(addr, Some(id), query, Purpose::Check, cx);
-        } else if !self.bootstrapping {
-            let again = self.now + self.bootstrap_pause;
-            if self.can_bootstrap() && self.armed[Single::Bootstrap as usize].is_none() {
-                self.arm(Single::Bootstrap, again);
-            }
-        }
-        let every = self.config.dht.refresh_interval.as_micros() as u64;
-        let pause = every - every / 8 + self.choice.below(every / 4);
-        let single = if v6 {
-            Single::RefreshV6
-        } else {
-            Single::RefreshV4
-        };
-        self.arm(single, self.now + Duration::from_micros(pause));
-        self.tell_status(false, cx);
-    }
-
-    /// A random id that shares `depth` bits with ours and, if it can, no more.
-    fn random_in_bucket(&mut self, v6: bool, depth: usize) -> Id20 {
-        let own = self.families[usize::from(v6)].id;
-        let mut id = [0; 20];
-        for chunk in id.chunks_mut(8) {
-            let bytes = self.choice.next_u64().to_be_bytes();
-            chunk.copy_from_slice(&bytes[..chunk.len()]);
-        }
-        for at in 0..=depth.min(159) {
-            let (byte, mask) = (at / 8, 0x80 >> (at % 8));
-            let bit = if at == depth {
-                !own.0[byte]
-            } else {
-                own.0[byte]
-            };
-            id[byte] = (id[byte] & !mask) | (bit & mask);
-        }
-        Id20(id)
-    }
-
-    fn can_bootstrap(&self) -> bool {
-        let known = !self.table_v4.is_empty() || !self.table_v6.is_empty();
-        known || !self.routers.is_empty() || !self.waiting.is_empty()
-    }
-
-    /// A bootstrap is over.
-    pub(super) fn on_bootstrap_done(&mut self, replies: u16, cx: &mut Context<'_>) {
-        self.bootstrapping = false;
-        self.bootstrapped |= replies > 0;
-        let small = self.table_v4.len() + self.table_v6.len() < SMALL_TABLE;
-        if small && self.can_bootstrap() {
-            // Others may be joining at this moment; soon there is more to be found.
-            self.arm(Single::Bootstrap, self.now + self.bootstrap_pause);
-            self.bootstrap_pause = (self.bootstrap_pause * 2).min(BOOTSTRAP_PAUSE.1);
-        }
-        self.tell_status(true, cx);
-    }
-
-    fn tell_status(&mut self, always: bool, cx: &mut Context<'_>) {
-        let status = (self.good_nodes(false), self.good_nodes(true));
-        let moved = |new: u32, old: u32| new.abs_diff(old) * 4 > old;
-        let notable = moved(status.0, self.last_status.0) || moved(status.1, self.last_status.1);
-        if always || notable {
-            self.last_status = status;
-            cx.events.push(Event::Status {
-                nodes_v4: status.0,
-                nodes_v6: status.1,
-                bootstrapped: self.bootstrapped,
-            });
-        }
-    }
-
-    /// Counts a vote on our address.
-    pub(super) fn on_vote(&mut self, voter: SocketAddr, claim: SocketAddr) {
-        let v6 = voter.is_ipv6();
-        if self.families[usize::from(v6)]
-            .votes
-            .vote(voter.ip(), claim.ip())
-            .is_some()
-        {
-            self.follow_address(v6);
-        }
-    }
-
-    /// Takes an id that fits our address, if the present one does not.
-    fn follow_address(&mut self, v6: bool) {
-        let family = &self.families[usize::from(v6)];
-        if let Some(ip) = family.votes.current()
-            && !security::is_valid(ip, &family.id)
-        {
-            let id = security::node_id(ip, self.secrets.bytes());
-            self.set_id(v6, id);
-            // Others know us by the old id, and the table is deep around the old place.
-            self.arm(Single::Bootstrap, self.now + Duration::from_secs(1));
-        }
-    }
-
-    fn set_id(&mut self, v6: bool, id: NodeId) {
-        let family = &mut self.families[usize::from(v6)];
-        if family.id != id {
-            family.id = id;
-            family.store.set_own(id);
-            if v6 {
-                self.table_v6.set_own(id);
-            } else {
-                self.table_v4.set_own(id);
-            }
-        }
-    }
-}
-
-impl Pending {
-    pub(super) fn is_ping(&self) -> bool {
-        matches!(self.purpose, Purpose::Ping(_))
     }
 }

@@ -5,12 +5,15 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
 use super::security;
+use crate::config::DhtConfig;
 use crate::time::{Duration, Instant};
 
-/// A token bucket of `rate` units per second that holds one second's worth.
+/// A token bucket of `rate` units per second.
 #[derive(Debug)]
 pub struct Bucket {
     rate: u64,
+    /// Most it holds, millionths of a unit.
+    size: i64,
     /// Millionths of a unit; a debt is allowed, so that one large packet is never stuck.
     level: i64,
     filled: Instant,
@@ -20,9 +23,17 @@ impl Bucket {
     /// A full bucket.
     #[must_use]
     pub fn new(rate: u32, now: Instant) -> Self {
+        Self::with_burst(rate, rate, now)
+    }
+
+    /// A full bucket that holds `burst` units.
+    #[must_use]
+    pub fn with_burst(rate: u32, burst: u32, now: Instant) -> Self {
+        let size = i64::from(burst.max(1)) * 1_000_000;
         Self {
             rate: u64::from(rate.max(1)),
-            level: i64::from(rate.max(1)) * 1_000_000,
+            size,
+            level: size,
             filled: now,
         }
     }
@@ -31,7 +42,7 @@ impl Bucket {
     pub fn is_open(&mut self, now: Instant) -> bool {
         let micros = now.saturating_since(self.filled).as_micros().min(1_000_000) as u64;
         self.filled = self.filled.max(now);
-        self.level = (self.level + (micros * self.rate) as i64).min((self.rate * 1_000_000) as i64);
+        self.level = (self.level + (micros * self.rate) as i64).min(self.size);
         self.level >= 1_000_000
     }
 
@@ -61,6 +72,7 @@ pub struct AddressBudget {
     entries: Vec<Entry>,
     key: u64,
     packets: u16,
+    bytes: u32,
     window: Duration,
     ban: Duration,
 }
@@ -71,28 +83,33 @@ struct Entry {
     since: Instant,
     until: Instant,
     packets: u16,
+    /// Bytes sent to it in this window while it had not shown that it receives.
+    bytes: u32,
     receives: bool,
 }
 
 impl AddressBudget {
-    /// A budget of `packets` per `window` for up to `tracked` addresses; over it an address is
-    /// ignored for `ban`. `key` is secret, so that nobody can choose whom to push out.
+    /// An empty table. `key` is secret, so that nobody can choose whom to push out.
     #[must_use]
-    pub fn new(packets: u16, window: Duration, ban: Duration, tracked: u32, key: u64) -> Self {
+    pub fn new(config: &DhtConfig, key: u64) -> Self {
         let empty = Entry {
             network: u128::MAX,
             since: Instant::MIN,
             until: Instant::MIN,
             packets: 0,
+            bytes: 0,
             receives: false,
         };
-        let sets = (tracked as usize).div_ceil(WAYS).max(1);
+        let sets = (config.max_tracked_addresses as usize)
+            .div_ceil(WAYS)
+            .max(1);
         Self {
             entries: vec![empty; sets * WAYS],
             key,
-            packets,
-            window,
-            ban,
+            packets: config.address_packets,
+            bytes: config.unproven_bytes_per_address,
+            window: config.budget_window,
+            ban: config.flood_ban,
         }
     }
 
@@ -104,10 +121,10 @@ impl AddressBudget {
             if now < entry.until {
                 return false;
             }
-            (entry.packets, entry.since) = (0, now);
+            (entry.packets, entry.bytes, entry.since) = (0, 0, now);
         }
         if now.saturating_since(entry.since) >= window {
-            (entry.packets, entry.since) = (0, now);
+            (entry.packets, entry.bytes, entry.since) = (0, 0, now);
         }
         entry.packets += 1;
         entry.until = now + window;
@@ -126,6 +143,19 @@ impl AddressBudget {
     /// `ip` showed that it receives what is sent to it.
     pub fn set_receives(&mut self, ip: IpAddr, now: Instant) {
         self.entry(ip, now).receives = true;
+    }
+
+    /// Bytes that may still be sent to `ip` in this window, since it did not show yet that it
+    /// receives them.
+    pub fn bytes_left(&mut self, ip: IpAddr, now: Instant) -> u32 {
+        let bytes = self.bytes;
+        bytes.saturating_sub(self.entry(ip, now).bytes)
+    }
+
+    /// Counts bytes sent to `ip`.
+    pub fn count_bytes(&mut self, ip: IpAddr, bytes: u32, now: Instant) {
+        let entry = self.entry(ip, now);
+        entry.bytes = entry.bytes.saturating_add(bytes);
     }
 
     fn entry(&mut self, ip: IpAddr, now: Instant) -> &mut Entry {
@@ -148,6 +178,7 @@ impl AddressBudget {
                     since: now,
                     until: now,
                     packets: 0,
+                    bytes: 0,
                     receives: false,
                 };
                 at
@@ -156,28 +187,28 @@ impl AddressBudget {
     }
 }
 
-/// Places of the memory of endpoints.
-const ENDPOINTS: usize = 2048;
-/// How long a router's mapping is taken to last without traffic.
-const MAPPING: Duration = Duration::from_secs(60);
-
 /// The budget of new remote endpoints: each costs a home router an entry in a table that some
 /// of them overflow near 100 per second.
 #[derive(Debug)]
 pub struct Endpoints {
     recent: Vec<(u64, Instant)>,
+    /// How long a router's mapping is taken to last without traffic.
+    mapping: Duration,
     bucket: Bucket,
     key: u64,
 }
 
 impl Endpoints {
-    /// A budget of `per_second` new endpoints.
+    /// A full budget that remembers nobody.
     #[must_use]
-    pub fn new(per_second: u16, key: u64, now: Instant) -> Self {
+    pub fn new(config: &DhtConfig, key: u64, now: Instant) -> Self {
         let empty = (0, Instant::MIN);
+        let rate = u32::from(config.new_endpoints_per_second);
+        let burst = u32::from(config.new_endpoints_burst);
         Self {
-            recent: vec![empty; ENDPOINTS],
-            bucket: Bucket::new(u32::from(per_second), now),
+            recent: vec![empty; usize::from(config.max_tracked_endpoints.max(1))],
+            mapping: config.mapping_lifetime,
+            bucket: Bucket::with_burst(rate, burst, now),
             key,
         }
     }
@@ -195,8 +226,9 @@ impl Endpoints {
             IpAddr::V6(ip) => u128::from(ip),
         };
         let hash = mix(self.key ^ u64::from(to.port()), ip).max(1);
-        let (known, seen) = &mut self.recent[hash as usize % ENDPOINTS];
-        let is_new = *known != hash || now.saturating_since(*seen) > MAPPING;
+        let places = self.recent.len() as u64;
+        let (known, seen) = &mut self.recent[(hash % places) as usize];
+        let is_new = *known != hash || now.saturating_since(*seen) > self.mapping;
         if is_new {
             if !self.bucket.is_open(now) {
                 return Err(self.bucket.opens_at(now));
@@ -235,13 +267,11 @@ mod tests {
     }
 
     fn budget(tracked: u32) -> AddressBudget {
-        AddressBudget::new(
-            50,
-            Duration::from_secs(10),
-            Duration::from_secs(300),
-            tracked,
-            7,
-        )
+        let config = DhtConfig {
+            max_tracked_addresses: tracked,
+            ..DhtConfig::default()
+        };
+        AddressBudget::new(&config, 7)
     }
 
     #[test]
@@ -295,7 +325,12 @@ mod tests {
 
     #[test]
     fn new_endpoints_are_limited_and_known_ones_are_not() {
-        let mut endpoints = Endpoints::new(10, 3, at(0));
+        let config = DhtConfig {
+            new_endpoints_per_second: 50,
+            new_endpoints_burst: 10,
+            ..DhtConfig::default()
+        };
+        let mut endpoints = Endpoints::new(&config, 3, at(0));
         let to = |n: u32| SocketAddr::new(ip(0x0800_0000 + n), 6881);
         let sent = (0..100)
             .filter(|n| endpoints.admit(to(*n), at(0)).is_ok())
@@ -305,10 +340,63 @@ mod tests {
         let again = endpoints.admit(to(99), at(0)).unwrap_err();
         assert!(again > at(0));
         assert!(endpoints.admit(to(99), again).is_ok());
-        assert!(
-            endpoints
-                .admit("127.0.0.1:1".parse().unwrap(), at(0))
-                .is_ok()
-        );
+        let local = "127.0.0.1:1".parse().unwrap();
+        assert!(endpoints.admit(local, at(0)).is_ok());
+        // After a second of silence there is a burst again, and no more than one.
+        let sent = (200..300)
+            .filter(|n| endpoints.admit(to(*n), at(9_000)).is_ok())
+            .count();
+        assert_eq!(sent, 10);
+    }
+
+    #[test]
+    fn a_silent_endpoint_is_new_again_when_its_mapping_is_gone() {
+        let config = DhtConfig {
+            new_endpoints_per_second: 1,
+            new_endpoints_burst: 1,
+            ..DhtConfig::default()
+        };
+        let mut endpoints = Endpoints::new(&config, 3, at(0));
+        let to = |n: u32| SocketAddr::new(ip(0x0800_0000 + n), 6881);
+        assert!(endpoints.admit(to(1), at(0)).is_ok());
+        for millis in (500..600_000).step_by(500) {
+            assert!(endpoints.admit(to(1), at(millis)).is_ok());
+        }
+        // Sixty seconds later it costs the one there is; just before it would cost none.
+        assert!(endpoints.admit(to(1), at(599_500 + 60_000)).is_ok());
+        assert!(endpoints.admit(to(2), at(599_500 + 60_000)).is_ok());
+        assert!(endpoints.admit(to(1), at(599_500 + 120_500)).is_ok());
+        assert!(endpoints.admit(to(3), at(599_500 + 120_500)).is_err());
+    }
+
+    #[test]
+    fn more_endpoints_than_are_remembered_cost_no_memory() {
+        let config = DhtConfig {
+            max_tracked_endpoints: 16,
+            ..DhtConfig::default()
+        };
+        let mut endpoints = Endpoints::new(&config, 3, at(0));
+        for n in 0..1_000 {
+            let _ = endpoints.admit(
+                SocketAddr::new(ip(0x0800_0000 + n), 1),
+                at(u64::from(n) * 20),
+            );
+        }
+        assert_eq!(endpoints.recent.len(), 16);
+    }
+
+    #[test]
+    fn bytes_to_an_unproven_address_are_counted_per_window() {
+        let mut budget = budget(16);
+        let all = DhtConfig::default().unproven_bytes_per_address;
+        assert!(budget.admit(ip(1), at(0)));
+        assert_eq!(budget.bytes_left(ip(1), at(0)), all);
+        budget.count_bytes(ip(1), all - 5, at(1));
+        assert_eq!(budget.bytes_left(ip(1), at(2)), 5);
+        budget.count_bytes(ip(1), 500, at(3));
+        assert_eq!(budget.bytes_left(ip(1), at(4)), 0);
+        assert_eq!(budget.bytes_left(ip(2), at(4)), all);
+        assert!(budget.admit(ip(1), at(10_000)));
+        assert_eq!(budget.bytes_left(ip(1), at(10_000)), all);
     }
 }

@@ -1,5 +1,6 @@
 //! Answers to queries. Nothing here allocates, except where an announced peer is kept.
 
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use bytes::Bytes;
@@ -18,8 +19,14 @@ const METHOD_UNKNOWN: u16 = 204;
 /// We cannot do it now.
 const SERVER: u16 = 202;
 
+/// Why a query is refused: code and text.
+type Refusal = (u16, &'static str);
+const INVALID: Refusal = (PROTOCOL, "Invalid arguments");
+
 /// Bytes of an answer besides nodes, peers and token: keys, ids, version, transaction.
 const FRAME: usize = 100 + MAX_TRANSACTION;
+/// Bytes around the lists of nodes and peers.
+const LISTS: usize = 32;
 /// Bytes of one peer in an answer, with its length.
 const PEER_V4: usize = 8;
 const PEER_V6: usize = 21;
@@ -30,7 +37,16 @@ struct Packed<const LEN: usize> {
     len: usize,
 }
 
+/// Who asked, and how long the answer may be.
+#[derive(Clone, Copy)]
+struct Asker {
+    socket: SocketId,
+    from: SocketAddr,
+    limit: usize,
+}
+
 /// What a good query asks for.
+#[derive(Clone, Copy)]
 enum Ask {
     Ping,
     Nodes(Id20),
@@ -53,69 +69,78 @@ impl Dht {
             return;
         }
         let body = &message.body;
-        let ask = match method {
-            b"ping" => Some(Ask::Ping),
-            b"find_node" => body.target.map(Ask::Nodes),
-            b"get_peers" => body.info_hash.map(Ask::Peers),
-            b"announce_peer" => body.info_hash.map(Ask::Announce),
-            _ => {
-                self.refuse(socket, from, message, METHOD_UNKNOWN, "Method Unknown", cx);
-                return;
-            }
-        };
-        let (Some(id), Some(ask)) = (body.id, ask) else {
-            self.refuse(socket, from, message, PROTOCOL, "Invalid arguments", cx);
+        let proven = self.is_proven(body.id, from);
+        let Some(limit) = self.reply_limit(proven, from, query_len) else {
             return;
         };
-        let budget = self.reply_budget(id, from, query_len);
-        match ask {
-            Ask::Ping => self.answer(socket, from, message, cx, |_| {}),
-            Ask::Nodes(target) => {
-                let (v4, v6) = self.nodes_for(&target, from, body.want, budget);
-                self.answer(socket, from, message, cx, |response| {
-                    write_nodes(response, &v4, &v6)
-                });
+        let ask = match method {
+            b"ping" => Ok(Ask::Ping),
+            b"find_node" => body.target.map(Ask::Nodes).ok_or(INVALID),
+            b"get_peers" => body.info_hash.map(Ask::Peers).ok_or(INVALID),
+            b"announce_peer" => body.info_hash.map(Ask::Announce).ok_or(INVALID),
+            _ => Err((METHOD_UNKNOWN, "Method Unknown")),
+        };
+        let ask = ask.and_then(|ask| Ok((ask, body.id.ok_or(INVALID)?)));
+        let to = Asker {
+            socket,
+            from,
+            limit,
+        };
+        let written = match ask {
+            Ok((Ask::Ping, _)) => self.answer(to, message, cx, |_| {}),
+            Ok((Ask::Nodes(target), _)) => {
+                let (v4, v6) = self.nodes_for(&target, to, body.want);
+                let fields = |response: &mut Response<'_>| write_nodes(response, &v4, &v6);
+                self.answer(to, message, cx, fields)
             }
-            Ask::Peers(info_hash) => {
-                self.answer_peers(socket, from, &info_hash, budget, message, cx);
+            Ok((Ask::Peers(info_hash), _)) => self.answer_peers(to, &info_hash, message, cx),
+            Ok((Ask::Announce(info_hash), _)) => {
+                match self.store_announce(from, &info_hash, message) {
+                    Ok(()) => self.answer(to, message, cx, |_| {}),
+                    Err(refusal) => refuse(to, message, refusal, cx),
+                }
             }
-            Ask::Announce(info_hash) => self.handle_announce(socket, from, &info_hash, message, cx),
+            Err(refusal) => refuse(to, message, refusal, cx),
+        };
+        self.replies.take(written);
+        if !proven {
+            self.unproven.take(written);
+            self.addresses.count_bytes(from.ip(), written, self.now);
         }
-        if !message.read_only {
-            self.on_asker(id, from);
+        if let Ok((_, id)) = ask
+            && !message.read_only
+        {
+            // It enters the table only if it answers as well.
+            self.consider(id, from);
         }
     }
 
     fn answer_peers(
         &mut self,
-        socket: SocketId,
-        from: SocketAddr,
+        to: Asker,
         info_hash: &Id20,
-        budget: usize,
         message: &Message<'_>,
         cx: &mut Context<'_>,
-    ) {
-        let now = self.seconds();
+    ) -> u32 {
+        let (from, now) = (to.from, self.seconds());
         let family = &self.families[usize::from(from.is_ipv6())];
         let token = family.store.has_room(info_hash).then(|| {
             self.tokens
                 .make(from.ip(), info_hash, &mut self.secrets, self.now)
         });
-        let (v4, v6) = self.nodes_for(info_hash, from, message.body.want, budget);
-        let (each, limit) = if from.is_ipv6() {
+        let (v4, v6) = self.nodes_for(info_hash, to, message.body.want);
+        let (each, most) = if from.is_ipv6() {
             (PEER_V6, self.config.dht.reply_peers_v6)
         } else {
             (PEER_V4, self.config.dht.reply_peers_v4)
         };
-        let left = budget.saturating_sub(FRAME + v4.len + v6.len + 32);
-        let limit = usize::from(limit).min(left / each);
+        let left = to.limit.saturating_sub(FRAME + v4.len + v6.len + LISTS);
+        let most = usize::from(most).min(left / each);
         let family = &self.families[usize::from(from.is_ipv6())];
-        let mut values = (limit > 0 && family.store.has_peers(info_hash, now))
-            .then(|| family.store.sample(info_hash, limit, now, &mut self.choice));
+        let mut values = (most > 0 && family.store.has_peers(info_hash, now))
+            .then(|| family.store.sample(info_hash, most, now, &mut self.choice));
         let id = family.id;
-        let mut written = 0;
-        let write = |buf: &mut alloc::vec::Vec<u8>| {
-            let start = buf.len();
+        transmit(to, cx, |buf| {
             let mut response = Response::begin(buf, from, &id);
             write_nodes(&mut response, &v4, &v6);
             if let Some(token) = token {
@@ -125,114 +150,87 @@ impl Dht {
                 response.values(values);
             }
             response.end(message.transaction);
-            written = buf.len() - start;
-        };
-        cx.out.transmit(socket, from, write, Bytes::new());
-        self.replies.take(written as u32);
+        })
     }
 
-    fn handle_announce(
+    fn store_announce(
         &mut self,
-        socket: SocketId,
         from: SocketAddr,
         info_hash: &Id20,
         message: &Message<'_>,
-        cx: &mut Context<'_>,
-    ) {
+    ) -> Result<(), Refusal> {
         let body = &message.body;
         let port = if body.implied_port {
             Some(from.port())
         } else {
             body.port
         };
-        let (Some(port), Some(token)) = (port.filter(|port| *port != 0), body.token) else {
-            self.refuse(socket, from, message, PROTOCOL, "Invalid arguments", cx);
-            return;
-        };
-        if !self
+        let port = port.filter(|port| *port != 0).ok_or(INVALID)?;
+        let token = body.token.ok_or(INVALID)?;
+        let good = self
             .tokens
-            .check(token, from.ip(), info_hash, &mut self.secrets, self.now)
-        {
-            self.refuse(socket, from, message, PROTOCOL, "Bad token", cx);
-            return;
+            .check(token, from.ip(), info_hash, &mut self.secrets, self.now);
+        if !good {
+            return Err((PROTOCOL, "Bad token"));
         }
         self.addresses.set_receives(from.ip(), self.now);
         let (peer, now) = (SocketAddr::new(from.ip(), port), self.seconds());
         let family = &mut self.families[usize::from(from.is_ipv6())];
-        if family.store.announce(info_hash, peer, now) {
-            self.watch_store();
-            self.answer(socket, from, message, cx, |_| {});
-        } else {
-            self.refuse(socket, from, message, SERVER, "Full", cx);
+        if !family.store.announce(info_hash, peer, now) {
+            return Err((SERVER, "Full"));
         }
+        self.watch_store();
+        Ok(())
     }
 
     fn answer(
         &mut self,
-        socket: SocketId,
-        from: SocketAddr,
+        to: Asker,
         message: &Message<'_>,
         cx: &mut Context<'_>,
         fields: impl FnOnce(&mut Response<'_>),
-    ) {
-        let id = self.families[usize::from(from.is_ipv6())].id;
-        let mut written = 0;
-        let write = |buf: &mut alloc::vec::Vec<u8>| {
-            let start = buf.len();
-            let mut response = Response::begin(buf, from, &id);
+    ) -> u32 {
+        let id = self.families[usize::from(to.from.is_ipv6())].id;
+        transmit(to, cx, |buf| {
+            let mut response = Response::begin(buf, to.from, &id);
             fields(&mut response);
             response.end(message.transaction);
-            written = buf.len() - start;
-        };
-        cx.out.transmit(socket, from, write, Bytes::new());
-        self.replies.take(written as u32);
+        })
     }
 
-    fn refuse(
-        &mut self,
-        socket: SocketId,
-        from: SocketAddr,
-        message: &Message<'_>,
-        code: u16,
-        text: &str,
-        cx: &mut Context<'_>,
-    ) {
-        let mut written = 0;
-        let write = |buf: &mut alloc::vec::Vec<u8>| {
-            let start = buf.len();
-            krpc::write_error(buf, message.transaction, from, code, text);
-            written = buf.len() - start;
-        };
-        cx.out.transmit(socket, from, write, Bytes::new());
-        self.replies.take(written as u32);
+    /// Whether the asker showed that it receives what is sent to its address.
+    fn is_proven(&mut self, id: Option<NodeId>, from: SocketAddr) -> bool {
+        security::is_exempt(from.ip(), self.config.lab)
+            || id.is_some_and(|id| self.is_good(&id, from))
+            || self.addresses.receives(from.ip(), self.now)
     }
 
-    /// Bytes an answer may have: a few times the query, until the asker showed that it receives
-    /// what is sent to that address, so that a forged source gains little.
-    fn reply_budget(&mut self, id: NodeId, from: SocketAddr, query_len: usize) -> usize {
-        let trusted = security::is_exempt(from.ip(), self.config.lab)
-            || self.is_good(&id, from)
-            || self.addresses.receives(from.ip(), self.now);
-        if trusted {
-            usize::MAX
-        } else {
-            query_len * usize::from(self.config.dht.amplification)
+    /// Bytes an answer may have, if there may be one: one packet, and to somebody unproven a few
+    /// times its query within two budgets, so that a forged source gains little.
+    fn reply_limit(&mut self, proven: bool, from: SocketAddr, query_len: usize) -> Option<usize> {
+        let dht = &self.config.dht;
+        let packet = usize::from(dht.max_reply);
+        if proven {
+            return Some(packet);
         }
+        let times = query_len * usize::from(dht.amplification);
+        let left = self.addresses.bytes_left(from.ip(), self.now) as usize;
+        let open = self.unproven.is_open(self.now) && left >= FRAME;
+        open.then(|| packet.min(times).min(left))
     }
 
     fn nodes_for(
         &self,
         target: &Id20,
-        from: SocketAddr,
+        to: Asker,
         want: Option<Want>,
-        budget: usize,
     ) -> (Packed<{ NODE_V4 * CLOSEST }>, Packed<{ NODE_V6 * CLOSEST }>) {
         let own = Want {
-            v4: from.is_ipv4(),
-            v6: from.is_ipv6(),
+            v4: to.from.is_ipv4(),
+            v6: to.from.is_ipv6(),
         };
         let want = want.filter(|want| want.v4 || want.v6).unwrap_or(own);
-        let mut left = budget.saturating_sub(FRAME);
+        let mut left = to.limit.saturating_sub(FRAME);
         let mut v4 = Packed {
             bytes: [0; NODE_V4 * CLOSEST],
             len: 0,
@@ -256,21 +254,24 @@ impl Dht {
         }
         (v4, v6)
     }
+}
 
-    /// Somebody who asks may be worth knowing; it enters the table only if it answers as well.
-    fn on_asker(&mut self, id: NodeId, from: SocketAddr) {
-        let room = match from {
-            SocketAddr::V4(_) => self.table_v4.has_room(&id, from),
-            SocketAddr::V6(_) => self.table_v6.has_room(&id, from),
-        };
-        let checked = || {
-            let waits = self.waiting.iter().any(|(addr, _)| *addr == from);
-            waits || self.pending.values().any(|pending| pending.to == from)
-        };
-        if room && !self.routers.contains(&from) && !checked() {
-            self.wait_for(from, Some(id));
-        }
-    }
+/// Writes an answer; returns its bytes.
+fn transmit(to: Asker, cx: &mut Context<'_>, write: impl FnOnce(&mut Vec<u8>)) -> u32 {
+    let mut written = 0;
+    let measured = |buf: &mut Vec<u8>| {
+        let start = buf.len();
+        write(buf);
+        written = buf.len() - start;
+    };
+    cx.out.transmit(to.socket, to.from, measured, Bytes::new());
+    written as u32
+}
+
+fn refuse(to: Asker, message: &Message<'_>, (code, text): Refusal, cx: &mut Context<'_>) -> u32 {
+    transmit(to, cx, |buf| {
+        krpc::write_error(buf, message.transaction, to.from, code, text);
+    })
 }
 
 fn write_nodes<const A: usize, const B: usize>(

@@ -9,9 +9,6 @@ use crate::config::DhtConfig;
 use crate::id::{Distance, Id20, NodeId};
 use crate::rng::Choice;
 
-/// Info-hashes looked at for expired peers by one call.
-const SLICE: usize = 16;
-
 #[derive(Debug, Clone, Copy)]
 struct Peer {
     addr: SocketAddr,
@@ -163,9 +160,9 @@ impl Store {
         peers.is_some_and(|peers| peers.iter().any(|peer| peer.expires > now))
     }
 
-    /// Forgets expired peers of the next few info-hashes. `now` in seconds.
-    pub fn sweep(&mut self, now: u32) {
-        for _ in 0..SLICE {
+    /// Forgets expired peers of the next `slice` info-hashes. `now` in seconds.
+    pub fn sweep(&mut self, now: u32, slice: usize) {
+        for _ in 0..slice {
             use core::ops::Bound::{Excluded, Unbounded};
             let from = self.swept.map_or(Unbounded, Excluded);
             let Some((distance, peers)) = self.torrents.range_mut((from, Unbounded)).next() else {
@@ -277,13 +274,13 @@ mod tests {
         }
         assert_eq!(all(&store, 50, 50 + 2_699).len(), 1);
         assert!(!store.has_peers(&hash(50), 50 + 2_700));
-        for _ in 0..100 / SLICE + 1 {
-            store.sweep(2_750);
+        for _ in 0..100 / 16 + 1 {
+            store.sweep(2_750, 16);
         }
         assert_eq!(store.len(), 49);
         assert_eq!(store.hosts.len(), 49);
         for _ in 0..10 {
-            store.sweep(9_999);
+            store.sweep(9_999, 16);
         }
         assert!(store.is_empty() && store.hosts.is_empty());
     }

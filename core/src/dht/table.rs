@@ -64,6 +64,17 @@ impl<const N: usize> Contact<N> {
     }
 }
 
+/// Whether a node would find a place if it answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// A place is free for it.
+    Free,
+    /// Another id is known at its endpoint.
+    Taken(NodeId),
+    /// It is known, or a rule keeps it out.
+    None,
+}
+
 /// What became of a node that answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
@@ -78,6 +89,9 @@ pub enum Heard {
     /// Another id was known at its endpoint; that one is out, and this one may try again.
     Changed(NodeId),
 }
+
+/// Whom to refresh, where it is, and what ids its bucket has room for.
+pub type Refresh = (NodeId, SocketAddr, Option<(usize, bool)>);
 
 #[derive(Debug, Clone)]
 struct Bucket<const N: usize> {
@@ -187,7 +201,22 @@ impl<const N: usize> Table<N> {
 
     /// Calls `each` with the up to [`CLOSEST`] (or `limit`) contacts closest to `target`, closest
     /// first; those that failed last time are passed over.
-    pub fn closest(&self, target: &NodeId, limit: usize, mut each: impl FnMut(&Contact<N>)) {
+    pub fn closest(&self, target: &NodeId, limit: usize, each: impl FnMut(&Contact<N>)) {
+        self.nearest(target, limit, |contact| contact.failures == 0, each);
+    }
+
+    /// The same of those that failed last time only.
+    pub fn closest_failing(&self, target: &NodeId, limit: usize, each: impl FnMut(&Contact<N>)) {
+        self.nearest(target, limit, |contact| contact.failures > 0, each);
+    }
+
+    fn nearest(
+        &self,
+        target: &NodeId,
+        limit: usize,
+        counts: impl Fn(&Contact<N>) -> bool,
+        mut each: impl FnMut(&Contact<N>),
+    ) {
         let mut best: [Option<(Distance, &Contact<N>)>; CLOSEST] = [None; CLOSEST];
         let limit = limit.min(CLOSEST);
         let mut len = 0;
@@ -197,7 +226,8 @@ impl<const N: usize> Table<N> {
         let deeper = &self.buckets[home + 1..];
         let order = [&self.buckets[home..=home], deeper];
         for group in order {
-            for contact in group.iter().flat_map(|bucket| &bucket.live) {
+            let live = group.iter().flat_map(|bucket| &bucket.live);
+            for contact in live.filter(|contact| counts(contact)) {
                 insert(&mut best, &mut len, limit, target, contact);
             }
             if len >= limit {
@@ -208,7 +238,7 @@ impl<const N: usize> Table<N> {
             if len >= limit {
                 break;
             }
-            for contact in &bucket.live {
+            for contact in bucket.live.iter().filter(|contact| counts(contact)) {
                 insert(&mut best, &mut len, limit, target, contact);
             }
         }
@@ -315,23 +345,35 @@ impl<const N: usize> Table<N> {
         true
     }
 
-    /// Whether a node of that id and address would find a free place if it answered.
-    #[must_use]
-    pub fn has_room(&self, id: &NodeId, addr: SocketAddr) -> bool {
-        let Some((ip, port)) = key::<N>(addr) else {
-            return false;
-        };
-        let at = self.bucket_of(id);
-        let splits = at + 1 == self.buckets.len() && at + 1 < BITS;
-        *id != self.own
-            && (splits || self.buckets[at].live.len() < self.capacity(at))
-            && !self.endpoints.contains_key(&(ip, port))
-            && (self.is_exempt(addr.ip()) || self.same_ip(ip).is_none())
+    /// Takes out whoever is at that endpoint.
+    pub fn remove_at(&mut self, addr: SocketAddr) -> bool {
+        let known = self.id_at(addr);
+        known.is_some_and(|id| self.remove(&id, addr))
     }
 
-    /// The contact to refresh next, and whether its bucket has room: least recently touched
-    /// first, of those the one closest to us. Marks it as touched.
-    pub fn next_refresh(&mut self, now: u32) -> Option<(NodeId, SocketAddr, Option<usize>)> {
+    /// Whether a node of that id and address would find a free place if it answered.
+    #[must_use]
+    pub fn room(&self, id: &NodeId, addr: SocketAddr) -> Room {
+        let Some((ip, port)) = key::<N>(addr) else {
+            return Room::None;
+        };
+        match self.endpoints.get(&(ip, port)) {
+            Some(known) if known == id => return Room::None,
+            Some(known) => return Room::Taken(*known),
+            None => {}
+        }
+        let at = self.bucket_of(id);
+        let splits = at + 1 == self.buckets.len() && at + 1 < BITS;
+        let free = *id != self.own
+            && (splits || self.buckets[at].live.len() < self.capacity(at))
+            && (self.is_exempt(addr.ip()) || self.same_ip(ip).is_none());
+        if free { Room::Free } else { Room::None }
+    }
+
+    /// The contact to refresh next: least recently touched first, of those the one closest to
+    /// us. Marks it as touched. If its bucket has room, also how many bits the ids of that bucket
+    /// share with ours, and whether the next bit differs in all of them.
+    pub fn next_refresh(&mut self, now: u32) -> Option<Refresh> {
         let mut best: Option<(u32, usize, usize)> = None;
         for (depth, bucket) in self.buckets.iter().enumerate().rev() {
             for (index, contact) in bucket.live.iter().enumerate() {
@@ -342,9 +384,10 @@ impl<const N: usize> Table<N> {
         }
         let (_, depth, index) = best?;
         let room = self.buckets[depth].live.len() < self.capacity(depth);
+        let last = depth + 1 == self.buckets.len();
         let contact = &mut self.buckets[depth].live[index];
         contact.touched = now;
-        Some((contact.id, contact.addr(), room.then_some(depth)))
+        Some((contact.id, contact.addr(), room.then_some((depth, !last))))
     }
 
     /// The id's bucket neighbours, to be asked again after something there went wrong.
@@ -578,9 +621,6 @@ fn insert<'t, const N: usize>(
     target: &NodeId,
     contact: &'t Contact<N>,
 ) {
-    if contact.failures > 0 {
-        return;
-    }
     let distance = contact.id.distance(target);
     let mut at = *len;
     while at > 0 && best[at - 1].is_some_and(|(other, _)| distance < other) {

@@ -19,9 +19,21 @@ pub(super) struct Nodes {
     askers: BTreeMap<LookupId, Asker>,
     /// Bootstraps to be answered, and by when.
     bootstraps: Vec<(Tag, Instant)>,
-    bootstrapped: bool,
     armed: Option<Instant>,
 }
+
+/// How the announce of a torrent went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Announced {
+    /// Nobody answered.
+    Failed,
+    /// Fewer nodes keep it than should.
+    Thin,
+    Well,
+}
+
+/// Nodes an announce is stored on where there are enough (BEP 5).
+const WANTED_HOLDERS: u32 = crate::dht::table::CLOSEST as u32;
 
 /// Who asked for a lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +131,14 @@ impl Engine {
             },
             dht::Event::Done(id, summary) => match self.nodes.askers.remove(&id) {
                 Some(Asker::Torrent(torrent)) => {
-                    self.announce_done(torrent, summary.replies, out);
+                    // An announce tells on how many it is stored.
+                    let thin = self.announces() && summary.results < WANTED_HOLDERS;
+                    let result = match summary.replies {
+                        0 => Announced::Failed,
+                        _ if thin => Announced::Thin,
+                        _ => Announced::Well,
+                    };
+                    self.announce_done(torrent, result, out);
                 }
                 Some(Asker::Command(tag)) => {
                     self.emit(Event::LookupDone { tag, summary }, out);
@@ -134,7 +153,9 @@ impl Engine {
                 None => {}
             },
             dht::Event::Refused(id) => match self.nodes.askers.remove(&id) {
-                Some(Asker::Torrent(torrent)) => self.announce_done(torrent, 0, out),
+                Some(Asker::Torrent(torrent)) => {
+                    self.announce_done(torrent, Announced::Failed, out);
+                }
                 Some(Asker::Command(tag)) => {
                     let error = if self.sockets.is_empty() {
                         CommandError::NoDht
@@ -163,10 +184,7 @@ impl Engine {
                     for (tag, _) in core::mem::take(&mut self.nodes.bootstraps) {
                         self.answer(tag, Ok(Done::Ok), out);
                     }
-                    if !self.nodes.bootstrapped {
-                        self.nodes.bootstrapped = true;
-                        self.dht_ready();
-                    }
+                    self.dht_grown(nodes_v4.saturating_add(nodes_v6));
                 }
             }
         }

@@ -12,6 +12,7 @@ use crate::swarm::{self, Job, JobToken, Swarm};
 use crate::time::{Duration, Instant};
 
 use super::jobs::Owner;
+use super::nodes::Announced;
 
 /// First pause before the DHT is asked again by a torrent that found too few peers, or that too
 /// few nodes know of; doubles up to the announce interval.
@@ -29,6 +30,8 @@ pub(super) struct Torrent {
     announce_at: Option<Instant>,
     announce_armed: Option<Instant>,
     retry: Duration,
+    /// Nodes the DHT knew when the last announce began.
+    announced_among: u32,
     /// Peers the DHT told of, over all announces.
     dht_peers: u32,
 }
@@ -68,6 +71,7 @@ impl Engine {
             announce_at: None,
             announce_armed: None,
             retry: FIRST_RETRY,
+            announced_among: 0,
             dht_peers: 0,
         });
         let torrent = TorrentId(key);
@@ -253,13 +257,15 @@ impl Engine {
         }
     }
 
-    /// Asks the DHT for every torrent that waits for it: it has nodes now.
-    pub(super) fn dht_ready(&mut self) {
+    /// Asks the DHT again for every torrent that was announced when it knew few: it has more
+    /// nodes now, and some of them are closer.
+    pub(super) fn dht_grown(&mut self, nodes: u32) {
         let waiting: alloc::vec::Vec<TorrentId> = self
             .torrents
             .iter()
             .filter(|(_, entry)| {
-                entry.dht_allowed && entry.lookup.is_none() && entry.dht_peers == 0
+                let idle = entry.dht_allowed && entry.lookup.is_none();
+                idle && self.is_outgrown(entry.announced_among, nodes)
             })
             .map(|(key, _)| TorrentId(key))
             .collect();
@@ -269,9 +275,26 @@ impl Engine {
             let at = self.now + Duration::from_micros(self.choice.below(spread.min(60_000_000)));
             if let Some(entry) = self.torrents.at_mut(torrent.0) {
                 entry.retry = FIRST_RETRY;
+                if entry.announce_at.is_none_or(|due| due > at) {
+                    self.announce_at(torrent, at);
+                }
             }
-            self.announce_at(torrent, at);
         }
+    }
+
+    /// Whether an announce among so few nodes is worth repeating among so many.
+    fn is_outgrown(&self, among: u32, nodes: u32) -> bool {
+        among < u32::from(self.config.dht.young_table) && nodes > among && nodes / 2 >= among
+    }
+
+    /// Whether lookups for torrents announce us as well.
+    pub(super) fn announces(&self) -> bool {
+        self.config.tcp && self.port().is_some()
+    }
+
+    fn dht_nodes(&self) -> u32 {
+        let nodes = |dht: &dht::Dht| dht.good_nodes(false) + dht.good_nodes(true);
+        self.dht.as_ref().map_or(0, nodes)
     }
 
     fn announce_at(&mut self, torrent: TorrentId, at: Instant) {
@@ -290,7 +313,7 @@ impl Engine {
 
     pub(super) fn wake_announce(&mut self, torrent: TorrentId, at: Instant, out: &mut Outbox) {
         let port = self.port();
-        let now = self.now;
+        let (now, among) = (self.now, self.dht_nodes());
         let Some(entry) = self.torrents.at_mut(torrent.0) else {
             return;
         };
@@ -314,6 +337,7 @@ impl Engine {
         let id = self.start_lookup(super::nodes::Asker::Torrent(torrent), lookup, out);
         if let Some(entry) = self.torrents.at_mut(torrent.0) {
             entry.lookup = Some(id);
+            entry.announced_among = among;
         }
         self.tell_source(torrent, SourceStatus::Working, None, out);
     }
@@ -329,9 +353,22 @@ impl Engine {
     /// The announce of a torrent is over: plans the next one.
     ///
     /// One that went out while the table was young reached whoever was known then, not the nodes
-    /// that others will ask: it is repeated as long as fewer nodes answered than should keep it.
-    pub(super) fn announce_done(&mut self, torrent: TorrentId, replies: u16, out: &mut Outbox) {
+    /// that others will ask: it is repeated as long as fewer nodes keep it than should, or when
+    /// far more nodes are known by now.
+    pub(super) fn announce_done(
+        &mut self,
+        torrent: TorrentId,
+        result: Announced,
+        out: &mut Outbox,
+    ) {
         let interval = self.config.dht.announce_interval;
+        let (nodes, among) = (
+            self.dht_nodes(),
+            self.torrents
+                .at(torrent.0)
+                .map_or(0, |entry| entry.announced_among),
+        );
+        let settled = result == Announced::Well && !self.is_outgrown(among, nodes);
         let Some(entry) = self.torrents.at_mut(torrent.0) else {
             return;
         };
@@ -339,20 +376,20 @@ impl Engine {
         if !entry.dht_allowed {
             return;
         }
-        let answered = replies > 0;
-        let settled = usize::from(replies) >= dht::table::CLOSEST;
         let wait = if settled && !entry.wants_peers {
+            entry.retry = FIRST_RETRY;
             interval
         } else {
-            entry.retry
+            let wait = entry.retry;
+            entry.retry = (wait * 2).min(interval);
+            wait
         };
-        entry.retry = (entry.retry * 2).min(interval);
         let wait = self.jittered(wait);
         self.announce_at(torrent, self.now + wait);
-        let status = if answered {
-            SourceStatus::Idle
-        } else {
+        let status = if result == Announced::Failed {
             SourceStatus::Failed
+        } else {
+            SourceStatus::Idle
         };
         self.tell_source(torrent, status, Some(wait), out);
     }
