@@ -63,7 +63,8 @@ impl Engine {
             }
             Command::AddPeer(torrent, addr) => {
                 if self.torrents.at(torrent.0).is_some() {
-                    let found = swarm::Input::PeersFound(PeerSource::Manual, &[addr]);
+                    let found = [addr];
+                    let found = swarm::Input::PeersFound(PeerSource::Manual, &found);
                     self.swarm_input(torrent, found);
                     Ok(Done::Ok)
                 } else {

@@ -299,7 +299,7 @@ pub(super) fn read_file<'a>(
         hidden: letters.contains(&b'h'),
         symlink: letters.contains(&b'l'),
     };
-    let length_key = format_args!("{key}.length");
+    let length_key = || format!("{key}.length");
     let expected = "a number of bytes";
     let length = match dict.find(b"length") {
         // A link has no content.
@@ -307,8 +307,8 @@ pub(super) fn read_file<'a>(
         Some(value) => value
             .as_int()
             .and_then(|length| u64::try_from(length).ok())
-            .ok_or_else(|| MetainfoError::wrong(length_key, value, expected))?,
-        None => return Err(MetainfoError::missing(length_key, dict, expected)),
+            .ok_or_else(|| MetainfoError::wrong(length_key(), value, expected))?,
+        None => return Err(MetainfoError::missing(length_key(), dict, expected)),
     };
     let symlink = if attributes.symlink {
         let key = format!("{key}.symlink path");
