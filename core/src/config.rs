@@ -3,6 +3,7 @@
 use alloc::string::String;
 use core::fmt;
 
+use crate::metainfo::Rules;
 use crate::time::Duration;
 
 /// How an engine behaves. Validated once, by [`Config::validate`], when the engine is made.
@@ -352,6 +353,17 @@ impl Default for WireConfig {
             receive_window: 1024 * 1024,
             max_extension_handshake: 64 * 1024,
             max_queued_control: 256 * 1024,
+        }
+    }
+}
+
+impl SwarmConfig {
+    /// What a torrent may ask of an engine with this configuration at most.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        Rules {
+            max_pieces: self.max_pieces,
+            ..Rules::default()
         }
     }
 }

@@ -161,6 +161,7 @@ struct State {
     saved: u64,
     /// Files written since they were brought to the device.
     written: BTreeSet<u32>,
+    closed: bool,
     /// What files looked like when they were looked at last; empty before the first time.
     seen: Vec<Seen>,
 }
@@ -253,10 +254,17 @@ impl Watch {
         }))
     }
 
-    /// Removes the journal if the last stamp tells everything.
+    /// No write follows.
     pub(crate) fn close(&self) {
+        lock(&self.state).closed = true;
+        self.tidy();
+    }
+
+    /// Resume data with the last stamp is saved, or no write follows: removes the journal once
+    /// both are so and the stamp tells everything.
+    pub(crate) fn tidy(&self) {
         let mut state = lock(&self.state);
-        if state.journal.is_some() && state.saved == state.bytes {
+        if state.closed && state.journal.is_some() && state.saved == state.bytes {
             state.journal = None;
             let _ = fs::remove_file(&self.path);
         }

@@ -1,7 +1,6 @@
 //! What the embedder asks for.
 
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -14,7 +13,7 @@ use crate::dht::{self, Lookup};
 use crate::event::{CommandError, Done, Event, PeerSource};
 use crate::id::InfoHashes;
 use crate::io::{AddTorrent, Command, Outbox, Source, Tag, TorrentId};
-use crate::metainfo::{Info, Magnet, Torrent, Version};
+use crate::metainfo::{Info, Magnet, Rules, Torrent, Version};
 use crate::resume::Resume;
 use crate::swarm;
 
@@ -158,7 +157,8 @@ impl Engine {
         if self.torrents.len() >= self.config.limits.max_torrents as usize {
             return Err(CommandError::Limit("limits.max_torrents"));
         }
-        let mut parsed = Parsed::of(&add.source)?;
+        let rules = self.config.swarm.rules();
+        let mut parsed = Parsed::of(&add.source, &rules)?;
         if let Some(known) = self.by_hash.get(&parsed.hashes.short()) {
             return Err(CommandError::Duplicate(*known));
         }
@@ -171,12 +171,12 @@ impl Engine {
         if parsed.info.is_none() {
             let saved = resume.as_ref().and_then(|resume| resume.info.clone());
             parsed.info = saved
-                .and_then(|raw| Info::parse(raw).ok())
+                .and_then(|raw| Info::parse_with(raw, &rules).ok())
                 .filter(|info| names_same(&parsed.hashes, &info.hashes))
                 .map(Arc::new);
         }
         if let Some(info) = &parsed.info {
-            check_transferable(info, self.config.swarm.max_pieces)?;
+            check_transferable(info)?;
         }
         let private = parsed.info.as_ref().is_some_and(|info| info.private);
         let hashes = parsed
@@ -288,7 +288,7 @@ struct Parsed {
 }
 
 impl Parsed {
-    fn of(source: &Source) -> Result<Self, CommandError> {
+    fn of(source: &Source, rules: &Rules) -> Result<Self, CommandError> {
         let bad = |error: &dyn ToString| CommandError::BadSource(error.to_string());
         Ok(match source {
             Source::Magnet(text) => {
@@ -302,7 +302,8 @@ impl Parsed {
                 }
             }
             Source::Torrent(bytes) => {
-                let torrent = Torrent::parse(bytes.clone()).map_err(|error| bad(&error))?;
+                let torrent =
+                    Torrent::parse_with(bytes.clone(), rules).map_err(|error| bad(&error))?;
                 Self {
                     hashes: torrent.info.hashes,
                     info: Some(torrent.info),
@@ -321,16 +322,10 @@ fn names_same(asked: &InfoHashes, found: &InfoHashes) -> bool {
         && asked.v2().is_none_or(|hash| found.v2() == Some(hash))
 }
 
-fn check_transferable(info: &Info, max_pieces: u32) -> Result<(), CommandError> {
+fn check_transferable(info: &Info) -> Result<(), CommandError> {
     if info.version == Version::V2 {
         let what = "info: a v2-only torrent; expected v1 or hybrid, whose data can be transferred";
         return Err(CommandError::BadSource(String::from(what)));
-    }
-    if info.piece_count > max_pieces {
-        let found = info.piece_count;
-        return Err(CommandError::BadSource(format!(
-            "info.pieces: {found} pieces; expected at most {max_pieces} (swarm.max_pieces)"
-        )));
     }
     Ok(())
 }

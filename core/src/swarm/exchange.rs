@@ -108,7 +108,7 @@ impl Swarm {
             }
             Outcome::Complete(raw) => {
                 self.fetch = None;
-                match Info::parse(raw) {
+                match Info::parse_with(raw, &self.config.swarm.rules()) {
                     Ok(info) => {
                         self.mark_dirty();
                         self.on_metadata(Arc::new(info), events);
@@ -176,7 +176,7 @@ impl Swarm {
             self.known
                 .on_found(&self.config.swarm, PeerSource::Resume, peer);
         }
-        let info = Info::parse(raw?).ok()?;
+        let info = Info::parse_with(raw?, &self.config.swarm.rules()).ok()?;
         let same = self
             .hashes
             .v1()

@@ -20,6 +20,7 @@ struct ConfigFile {
     no_trackers: bool,
     no_utp: bool,
     no_tcp: bool,
+    encryption: Option<toml::Spanned<String>>,
     download_limit: Option<toml::Spanned<Rate>>,
     upload_limit: Option<toml::Spanned<Rate>>,
     max_peers: Option<std::num::NonZeroU16>,
@@ -58,6 +59,11 @@ impl NetArgs {
             self.bootstrap = contacts(&file.bootstrap, |span, message| {
                 wrong(span, "bootstrap", message)
             })?;
+        }
+        if let Some(mode) = file.encryption.filter(|_| self.encryption.is_none()) {
+            let read = values::encryption(mode.get_ref());
+            let read = read.map_err(|message| wrong(mode.span(), "encryption", message))?;
+            self.encryption = Some(read);
         }
         let rate = |given: Option<u64>, rate: Option<toml::Spanned<Rate>>, key: &str| {
             let Some(rate) = rate.filter(|_| given.is_none()) else {

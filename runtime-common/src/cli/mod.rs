@@ -94,6 +94,9 @@ pub struct NetArgs {
     /// Do without TCP
     #[arg(long)]
     pub no_tcp: bool,
+    /// Encryption of connections: off, or allow, as no other is there yet [default: allow]
+    #[arg(long, value_name = "MODE", value_parser = values::encryption)]
+    pub encryption: Option<values::Encryption>,
     /// Bytes per second downloaded at most, as 1M [default: no limit]
     #[arg(long, value_name = "RATE", value_parser = values::size)]
     pub download_limit: Option<u64>,
@@ -145,9 +148,9 @@ pub struct OutputArgs {
 /// `download`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  download 'magnet:?xt=urn:btih:…' -o ~/Downloads
-  download album.torrent --select 0,2-5 --sequential
-  download d984f67af9917b214cd8b6048ab5624c7df6a07a --seed-ratio 1.5")]
+  {bin} download 'magnet:?xt=urn:btih:…' -o ~/Downloads
+  {bin} download album.torrent --select 0,2-5 --sequential
+  {bin} download d984f67af9917b214cd8b6048ab5624c7df6a07a --seed-ratio 1.5")]
 pub struct DownloadArgs {
     /// Magnet link, .torrent file or info-hash (hex or base32)
     #[arg(value_name = "SOURCE")]
@@ -181,8 +184,8 @@ pub struct DownloadArgs {
 /// `seed`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  seed album.torrent --data ~/Music
-  seed album.torrent --data . --upload-limit 2M")]
+  {bin} seed album.torrent --data ~/Music
+  {bin} seed album.torrent --data . --upload-limit 2M")]
 pub struct SeedArgs {
     /// The .torrent file
     #[arg(value_name = "TORRENT")]
@@ -193,6 +196,9 @@ pub struct SeedArgs {
     /// A peer known beforehand
     #[arg(long, value_name = "ADDR:PORT", value_parser = values::dialable)]
     pub peer: Vec<SocketAddr>,
+    /// Understood, to be refused with a reason: it is not there yet.
+    #[arg(long, hide = true)]
+    pub super_seed: bool,
     /// Sockets and printing.
     #[command(flatten)]
     pub net: NetArgs,
@@ -201,10 +207,10 @@ pub struct SeedArgs {
 /// `create`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  create ~/album -o album.torrent
-  create film.mkv -o film.torrent --node 'router.bittorrent.com:6881, 127.0.0.1:8080'
-  create ~/album -o album.torrent --piece-length 1M --name 'My album'
-  create ~/album -o album.torrent --hybrid --json
+  {bin} create ~/album -o album.torrent
+  {bin} create film.mkv -o film.torrent --node 'router.bittorrent.com:6881, 127.0.0.1:8080'
+  {bin} create ~/album -o album.torrent --piece-length 1M --name 'My album'
+  {bin} create ~/album -o album.torrent --hybrid --json
 
 With --json, one `metadata` event that also has `magnet`.")]
 pub struct CreateArgs {
@@ -273,9 +279,9 @@ impl CreateArgs {
 /// `show`
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  show album.torrent
-  show album.torrent --magnet
-  show 'magnet:?xt=urn:btih:…' --json")]
+  {bin} show album.torrent
+  {bin} show album.torrent --magnet
+  {bin} show 'magnet:?xt=urn:btih:…' --json")]
 pub struct ShowArgs {
     /// Magnet link, .torrent file or info-hash
     #[arg(value_name = "SOURCE")]
@@ -291,7 +297,7 @@ pub struct ShowArgs {
 /// `verify`
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  verify album.torrent --data ~/Music")]
+  {bin} verify album.torrent --data ~/Music")]
 pub struct VerifyArgs {
     /// The .torrent file
     #[arg(value_name = "TORRENT")]
@@ -307,7 +313,7 @@ pub struct VerifyArgs {
 /// `metadata`
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  metadata 'magnet:?xt=urn:btih:…' -o album.torrent")]
+  {bin} metadata 'magnet:?xt=urn:btih:…' -o album.torrent")]
 pub struct MetadataArgs {
     /// Magnet link or info-hash
     #[arg(value_name = "MAGNET")]
@@ -327,6 +333,9 @@ pub struct MetadataArgs {
 #[derive(Debug, Subcommand)]
 pub enum DhtCommand {
     /// Be a node of the DHT until stopped
+    #[command(
+        after_help = "Examples:\n  {bin} dht run --listen 0.0.0.0:6881\n  {bin} dht run --bootstrap router.example.org:6881 --read-only"
+    )]
     Run {
         /// Give contacts, but store nothing
         #[arg(long)]
@@ -339,6 +348,7 @@ pub enum DhtCommand {
         net: Box<NetArgs>,
     },
     /// Ping one node
+    #[command(after_help = "Example:\n  {bin} dht ping 192.0.2.1:6881")]
     Ping {
         /// Its address
         #[arg(value_name = "ADDR:PORT", value_parser = values::dialable)]
@@ -348,6 +358,9 @@ pub enum DhtCommand {
         net: Box<NetArgs>,
     },
     /// Find the nodes closest to an id
+    #[command(
+        after_help = "Example:\n  {bin} dht find-node d984f67af9917b214cd8b6048ab5624c7df6a07a"
+    )]
     FindNode {
         /// 40 hexadecimal digits
         #[arg(value_name = "ID", value_parser = values::id20)]
@@ -357,6 +370,9 @@ pub enum DhtCommand {
         net: Box<NetArgs>,
     },
     /// Find the peers of an info-hash
+    #[command(
+        after_help = "Example:\n  {bin} dht get-peers d984f67af9917b214cd8b6048ab5624c7df6a07a --json"
+    )]
     GetPeers {
         /// 40 hexadecimal digits, or base32
         #[arg(value_name = "HASH", value_parser = values::id20)]
@@ -366,6 +382,9 @@ pub enum DhtCommand {
         net: Box<NetArgs>,
     },
     /// Announce a port as a peer of an info-hash
+    #[command(
+        after_help = "Example:\n  {bin} dht announce d984f67af9917b214cd8b6048ab5624c7df6a07a --port 6881"
+    )]
     Announce {
         /// 40 hexadecimal digits, or base32
         #[arg(value_name = "HASH", value_parser = values::id20)]
@@ -377,10 +396,32 @@ pub enum DhtCommand {
         #[command(flatten)]
         net: Box<NetArgs>,
     },
+    /// Understood, to be refused with a reason: it is not there yet.
+    #[command(hide = true)]
+    Sample(Later),
+    /// Understood, to be refused with a reason: it is not there yet.
+    #[command(hide = true)]
+    Get(Later),
+    /// Understood, to be refused with a reason: it is not there yet.
+    #[command(hide = true)]
+    Put(Later),
+    /// Understood, to be refused with a reason: it is not there yet.
+    #[command(hide = true)]
+    Scrape(Later),
+}
+
+/// What follows a command that is not there yet: whatever it is, the reason is the same.
+#[derive(Debug, Args)]
+pub struct Later {
+    /// Ignored
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0.., hide = true)]
+    pub rest: Vec<std::ffi::OsString>,
 }
 
 /// `demo`
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  {bin} demo --leechers 10 --size 64M")]
 pub struct DemoArgs {
     /// Nodes of the DHT
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=200))]
@@ -476,10 +517,23 @@ pub enum Parsed {
 
 /// The definition under the name of one binary.
 pub(crate) fn definition(binary: &'static str) -> clap::Command {
-    Cli::command()
-        .name(binary)
-        .bin_name(binary)
-        .after_help(EXAMPLES.replace("{bin}", binary))
+    let command = Cli::command().name(binary).bin_name(binary);
+    with_examples(command.after_help(EXAMPLES), binary)
+}
+
+/// Puts the binary's name into the examples, those of subcommands too.
+fn with_examples(mut command: clap::Command, binary: &str) -> clap::Command {
+    let names: Vec<String> = command
+        .get_subcommands()
+        .map(|below| below.get_name().to_owned())
+        .collect();
+    for name in names {
+        command = command.mut_subcommand(name, |below| with_examples(below, binary));
+    }
+    match command.get_after_help().map(ToString::to_string) {
+        Some(help) => command.after_help(help.replace("{bin}", binary)),
+        None => command,
+    }
 }
 
 /// The parser's message without its usage block: what is wrong, and the near miss.

@@ -38,6 +38,8 @@ fn every_command_is_understood() {
             "--no-lsd",
             "--no-trackers",
             "--no-utp",
+            "--encryption",
+            "off",
             "-q",
         ],
         &["seed", "a.torrent", "--data", ".", "--upload-limit", "1M"],
@@ -94,13 +96,10 @@ fn what_is_wrong_is_told_in_one_line_with_the_near_miss() {
         ),
         // What has no meaning yet is not silently accepted.
         (
-            &["seed", "a", "--data", ".", "--super-seed"],
-            "--super-seed",
-        ),
-        (
             &["download", HASH, "--encryption", "require"],
-            "--encryption",
+            "there is no encryption yet",
         ),
+        (&["download", HASH, "--encryption", "on"], "off or allow"),
         (
             &["create", "a", "-o", "b", "--v2", "--hybrid"],
             "cannot be used with",
@@ -119,10 +118,41 @@ fn help_has_examples_of_the_binary() {
         panic!("no help");
     };
     assert!(help.contains("trackerless download"));
-    let Err(Parsed::Text(help)) = parse(&["download", "--help"]) else {
-        panic!("no help");
-    };
-    assert!(help.contains("Examples:") && help.contains("--bootstrap"));
+    for command in [
+        &["download"][..],
+        &["seed"],
+        &["create"],
+        &["show"],
+        &["verify"],
+        &["metadata"],
+        &["dht", "run"],
+        &["dht", "ping"],
+        &["dht", "find-node"],
+        &["dht", "get-peers"],
+        &["dht", "announce"],
+        &["demo"],
+    ] {
+        let Err(Parsed::Text(help)) = parse(&[command, &["--help"]].concat()) else {
+            panic!("no help");
+        };
+        let example = format!("\n  trackerless {} ", command.join(" "));
+        assert!(
+            help.contains("Example") && help.contains(&example),
+            "{help}"
+        );
+        // An example that is no command would help nobody.
+        let lines = help
+            .lines()
+            .filter_map(|line| line.strip_prefix("  trackerless "));
+        for line in lines {
+            let line = line
+                .replace('\'', "")
+                .replace("My album", "album")
+                .replace(", ", ",");
+            let words: Vec<&str> = line.split_whitespace().collect();
+            assert!(parse(&words).is_ok(), "{line}: {:?}", parse(&words));
+        }
+    }
 }
 
 fn config(text: &str, given: NetArgs) -> Result<NetArgs, Failure> {
@@ -159,6 +189,7 @@ fn a_wrong_file_is_refused_with_its_line() {
         ("max-peers = 0", ":1: "),
         ("upload-limit = \"quick\"", "upload-limit: expected a size"),
         ("lab = ", ":1: "),
+        ("encryption = \"prefer\"", ":1: encryption: expected off"),
     ] {
         let failure = config(text, NetArgs::default()).unwrap_err();
         assert_eq!(failure.code, USAGE);

@@ -208,6 +208,31 @@ impl FromStr for Select {
     }
 }
 
+/// How connections are encrypted; both kinds we have speak plain text, and `allow` would take
+/// more from a peer that offers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encryption {
+    /// Never.
+    Off,
+    /// Where the other side asks for it.
+    Allow,
+}
+
+/// Reads `off` or `allow`.
+///
+/// # Errors
+/// What was expected.
+pub fn encryption(text: &str) -> Result<Encryption, String> {
+    match text {
+        "off" => Ok(Encryption::Off),
+        "allow" => Ok(Encryption::Allow),
+        "prefer" | "require" => Err(format!(
+            "expected off or allow, not \"{text}\": there is no encryption yet"
+        )),
+        _ => Err(format!("expected off or allow, not \"{text}\"")),
+    }
+}
+
 /// Reads an info-hash or node id of 40 hexadecimal digits, or 32 of base32.
 ///
 /// # Errors

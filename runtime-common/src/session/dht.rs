@@ -119,11 +119,15 @@ impl DhtApp {
     fn done(&mut self, summary: &LookupSummary) -> Flow {
         let milliseconds = summary.elapsed.as_micros() as f64 / 1000.0;
         let kind = self.task.kind();
+        let target = match self.task {
+            DhtTask::Ping(addr) => addr.to_string(),
+            _ => summary.target.to_string(),
+        };
         self.report.event(
             "lookup",
             json!({
                 "kind": kind,
-                "target": summary.target.to_string(),
+                "target": target,
                 "milliseconds": milliseconds,
                 "hops": summary.hops,
                 "queries": summary.queries,
@@ -155,6 +159,10 @@ impl DhtApp {
     }
 
     fn fail(&mut self, message: String) -> Flow {
+        // The lookup ends with its summary and then as a command: one reason is enough.
+        if self.ending.is_some() {
+            return Flow::Continue;
+        }
         self.report.failure(&Failure::failed(message));
         self.end(FAILED)
     }

@@ -75,7 +75,7 @@ pub struct TorrentApp {
     complete: Option<Instant>,
     last: Option<TorrentStats>,
     sources: SourceTable,
-    found: BTreeMap<SocketAddr, PeerSource>,
+    known: BTreeMap<SocketAddr, PeerSource>,
     ending: Option<Ending>,
 }
 
@@ -99,7 +99,7 @@ impl TorrentApp {
             complete: None,
             last: None,
             sources: SourceTable::default(),
-            found: BTreeMap::new(),
+            known: BTreeMap::new(),
             ending: None,
         }
     }
@@ -270,6 +270,17 @@ impl TorrentApp {
         ));
     }
 
+    fn found(&mut self, addr: SocketAddr, source: PeerSource) {
+        self.sources.found(source);
+        if self.known.len() < MAX_REMEMBERED {
+            self.known.entry(addr).or_insert(source);
+        }
+        self.report.event(
+            "peer_found",
+            json!({ "address": addr.to_string(), "source": source_name(source) }),
+        );
+    }
+
     fn command_done(&mut self, tag: Tag, result: &Result<Done, Box<CommandError>>) -> Flow {
         match (tag, result) {
             (TAG_TASK, Ok(Done::Torrent(torrent))) => {
@@ -311,24 +322,20 @@ impl App for TorrentApp {
             Event::Checked { ok, bad, .. } => return self.checked(*ok, *bad, view),
             Event::Complete { .. } => return self.completed(view),
             Event::PeerFound { addr, source, .. } => {
-                self.sources.found(*source);
-                if self.found.len() < MAX_REMEMBERED {
-                    self.found.entry(*addr).or_insert(*source);
-                }
-                self.report.event(
-                    "peer_found",
-                    json!({ "address": addr.to_string(), "source": source_name(*source) }),
-                );
+                self.found(*addr, *source);
             }
             Event::PeerConnected(peer) => {
                 let source = if peer.incoming {
                     Some(PeerSource::Incoming)
                 } else {
-                    self.found.get(&peer.addr).copied()
+                    self.known.get(&peer.addr).copied()
                 };
-                if let Some(source) = source {
-                    self.sources.connected(source);
-                }
+                // Nobody told of it in this run: an earlier one knew it.
+                let source = source.unwrap_or_else(|| {
+                    self.found(peer.addr, PeerSource::Resume);
+                    PeerSource::Resume
+                });
+                self.sources.connected(source);
                 let transport = match peer.transport {
                     Transport::Tcp => "tcp",
                     Transport::Utp => "utp",

@@ -117,6 +117,13 @@ impl FileStore {
         Ok(())
     }
 
+    /// Resume data with the last stamp is saved.
+    pub(crate) fn stamped(&self) {
+        if let Some(watch) = &self.watch {
+            watch.tidy();
+        }
+    }
+
     /// Size of file `index` on disk; `None` when it is not there.
     ///
     /// # Errors

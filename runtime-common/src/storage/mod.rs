@@ -97,7 +97,9 @@ impl Shared {
         let save = || match kind {
             StateKind::Resume(_) => {
                 let stamp = store.map_or(Ok(None), FileStore::stamp)?;
-                dir.save(kind, &Stamp::wrap(stamp.as_ref(), data))
+                dir.save(kind, &Stamp::wrap(stamp.as_ref(), data))?;
+                store.inspect(|store| store.stamped());
+                Ok(())
             }
             _ => dir.save(kind, data),
         };
