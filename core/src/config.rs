@@ -1,10 +1,12 @@
 //! Every limit and parameter, named, with its unit and its reason.
 
+mod validate;
+
 use alloc::string::String;
-use core::fmt;
 
 use crate::metainfo::Rules;
 use crate::time::Duration;
+pub use validate::ConfigError;
 
 /// How an engine behaves. Validated once, by [`Config::validate`], when the engine is made.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +18,9 @@ pub struct Config {
     /// Private addresses count as distinct hosts, for test networks: per-address and per-prefix
     /// limits of the DHT do not apply to them.
     pub lab: bool,
+    /// Whether decisions are explained in events (`Event::Explained`): why a peer is served or
+    /// not, why a block is asked for.
+    pub explain: bool,
     /// Whether streams may be opened and accepted over TCP.
     pub tcp: bool,
     /// DHT (BEP 5).
@@ -150,6 +155,8 @@ pub struct DhtConfig {
     pub router_threshold: u16,
     /// Largest datagram read; longer ones are dropped.
     pub max_datagram: u16,
+    /// A bootstrap that has found nobody by then is answered so.
+    pub bootstrap_patience: Duration,
 }
 
 /// Parameters of one connection.
@@ -169,10 +176,14 @@ pub struct WireConfig {
     pub max_messages_per_input: u16,
     /// Unsent bytes per connection.
     pub send_window: u32,
-    /// Bytes a peer may be read ahead.
+    /// Bytes a peer may be read ahead when it makes use of them and the disk budget has room.
     pub receive_window: u32,
+    /// Bytes any peer may be read ahead: a few blocks, so that many idle peers hold little.
+    pub min_receive_window: u32,
     /// Bytes of one extension handshake.
     pub max_extension_handshake: u32,
+    /// Bytes kept of the name a peer gives its client; names are for people, and short.
+    pub max_client_name: u16,
     /// Messages at most that wait in a connection for send window besides blocks.
     pub max_queued_control: u32,
 }
@@ -190,7 +201,8 @@ pub struct SwarmConfig {
     pub max_half_open: u16,
     /// Reconnect after this times (failures + 1).
     pub reconnect_delay: Duration,
-    /// Failures after which a peer is forgotten.
+    /// Failures in a row after which a peer is forgotten; a connection that brought or took
+    /// something begins the count anew.
     pub max_peer_failures: u8,
     /// Seconds of download that are requested ahead.
     pub pipeline_time: Duration,
@@ -230,8 +242,55 @@ pub struct SwarmConfig {
     pub check_parallel: u8,
     /// Time between saves of resume data while something changes.
     pub save_interval: Duration,
-    /// Sources a torrent may use.
+    /// Whether the DHT may be asked for peers.
     pub dht: bool,
+    /// First pause before the DHT is asked again by a torrent that found too few peers, or that
+    /// too few nodes know of; doubles up to the announce interval.
+    pub dht_retry: Duration,
+    /// A torrent that lost its last peer asks the DHT again at once, but not sooner than this
+    /// after the last time, so that a peer that comes and goes does not keep it asking.
+    pub dht_urgent_interval: Duration,
+    /// Requests assumed to be queued by a peer that does not say: what most clients do.
+    pub default_reqq: u32,
+    /// Blocks nobody asked for after which a peer is dropped; some are on their way when they
+    /// are cancelled.
+    pub max_unasked_blocks: u32,
+    /// HAVEs remembered of one peer before the number of pieces is known.
+    pub max_early_haves: u32,
+    /// Pieces a choked peer may begin with (BEP 6 suggests ten).
+    pub allowed_fast: u8,
+    /// Pieces remembered that one peer allows while it chokes us.
+    pub max_allowed_fast: u16,
+    /// Pieces remembered that one peer suggests; the oldest is forgotten first.
+    pub max_suggested: u16,
+    /// Peers that left whose addresses are remembered, so that a bad piece can still be blamed.
+    pub max_departed: u16,
+    /// Addresses never connected to again; the oldest is forgotten first.
+    pub max_banned: u32,
+    /// Peers saved for the next start: enough to begin with.
+    pub saved_peers: u16,
+    /// Slots of which one is optimistic.
+    pub slots_per_optimistic: u16,
+    /// Slots for peers of one address prefix (IPv4 /24, IPv6 /48), so that one network cannot
+    /// take them all. Loopback is exempt.
+    pub slots_per_prefix: u16,
+    /// Seeding: a peer keeps its slot at least this long.
+    pub seeding_time: Duration,
+    /// Seeding: a peer that got this many bytes gives its slot to one that waits.
+    pub seeding_quota: u64,
+    /// A peer that brings a piece within this time is given whole ones.
+    pub whole_piece_time: Duration,
+    /// Largest piece, bytes, that is kept for one peer because it is fast.
+    pub max_whole_piece: u32,
+    /// Peers asked for one block at once in endgame, 1 to 3; a block that arrives twice is
+    /// wasted.
+    pub endgame_requesters: u8,
+    /// Blocks one peer is asked for in endgame while others are asked for them too: what it may
+    /// waste.
+    pub endgame_blocks: u16,
+    /// Times one piece may be lost by storage (it cannot be read back to be hashed or
+    /// committed) before storage counts as failed.
+    pub max_lost_pieces: u8,
 }
 
 /// What all torrents of an engine share.
@@ -243,14 +302,22 @@ pub struct Limits {
     pub max_connections: u32,
     /// Inbound connections that have not finished their handshake.
     pub max_pending_incoming: u32,
+    /// Peers and nodes by name or address that one link or torrent may make us contact.
+    pub max_hints: u16,
+    /// Addresses of one name that are used; a name may have a great many.
+    pub max_resolved: u16,
+    /// Addresses remembered as our own, because a connection to them led back to us.
+    pub max_own_addresses: u16,
     /// Connection attempts per second.
     pub connects_per_second: u16,
-    /// Block bytes received and not yet committed or discarded; over it reading is parked.
+    /// Block bytes handed to storage and not answered; over it reading is parked. See
+    /// [`crate::storage::DiskBudget`] for what may come on top.
     pub disk_budget: u64,
+    /// What one torrent may have of them whatever others use, so that a disk that hangs stops
+    /// only its own torrents.
+    pub min_disk_share: u64,
     /// Block bytes read from disk and not yet sent.
     pub read_budget: u64,
-    /// Jobs in flight, besides those that answer remote requests.
-    pub max_jobs: u32,
     /// Download rate, bytes per second; 0 is unlimited.
     pub download_rate: u64,
     /// Upload rate, bytes per second; 0 is unlimited.
@@ -267,6 +334,7 @@ impl Default for Config {
             client: String::from(concat!("Trackerless ", env!("CARGO_PKG_VERSION"))),
             peer_id_prefix: *b"-TL0010-",
             lab: false,
+            explain: false,
             tcp: true,
             dht: DhtConfig::default(),
             wire: WireConfig::default(),
@@ -336,6 +404,7 @@ impl Default for DhtConfig {
             vote_quorum: 4,
             router_threshold: 3,
             max_datagram: 2048,
+            bootstrap_patience: secs(30),
         }
     }
 }
@@ -351,7 +420,9 @@ impl Default for WireConfig {
             max_messages_per_input: 256,
             send_window: 512 * 1024,
             receive_window: 1024 * 1024,
+            min_receive_window: 64 * 1024,
             max_extension_handshake: 64 * 1024,
+            max_client_name: 128,
             max_queued_control: 256 * 1024,
         }
     }
@@ -397,6 +468,26 @@ impl Default for SwarmConfig {
             check_parallel: 4,
             save_interval: secs(10),
             dht: true,
+            dht_retry: secs(4),
+            dht_urgent_interval: secs(60),
+            default_reqq: 250,
+            max_unasked_blocks: 256,
+            max_early_haves: 8_192,
+            allowed_fast: 10,
+            max_allowed_fast: 64,
+            max_suggested: 64,
+            max_departed: 256,
+            max_banned: 1_000,
+            saved_peers: 200,
+            slots_per_optimistic: 5,
+            slots_per_prefix: 3,
+            seeding_time: secs(60),
+            seeding_quota: 16 * 1024 * 1024,
+            whole_piece_time: secs(20),
+            max_whole_piece: 8 * 1024 * 1024,
+            endgame_requesters: 2,
+            endgame_blocks: 1,
+            max_lost_pieces: 3,
         }
     }
 }
@@ -407,261 +498,15 @@ impl Default for Limits {
             max_torrents: 10_000,
             max_connections: 2_000,
             max_pending_incoming: 100,
+            max_hints: 64,
+            max_resolved: 16,
+            max_own_addresses: 16,
             connects_per_second: 30,
             disk_budget: 64 * 1024 * 1024,
+            min_disk_share: 256 * 1024,
             read_budget: 32 * 1024 * 1024,
-            max_jobs: 4_096,
             download_rate: 0,
             upload_rate: 0,
         }
-    }
-}
-
-/// A parameter is out of its range.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The field, as a path.
-    pub field: &'static str,
-    /// What was expected.
-    pub expected: &'static str,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: expected {}", self.field, self.expected)
-    }
-}
-
-impl core::error::Error for ConfigError {}
-
-impl Config {
-    /// Checks every field against its range.
-    ///
-    /// # Errors
-    /// The first field that is out of range, with what was expected.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        let check = |ok: bool, field, expected| {
-            if ok {
-                Ok(())
-            } else {
-                Err(ConfigError { field, expected })
-            }
-        };
-        let (dht, wire, swarm, limits) = (&self.dht, &self.wire, &self.swarm, &self.limits);
-        check(self.client.len() <= 64, "client", "at most 64 bytes")?;
-        check(self.peer_id_prefix.is_ascii(), "peer_id_prefix", "ASCII")?;
-        check(
-            (1..=128).contains(&dht.bucket_size),
-            "dht.bucket_size",
-            "1 to 128",
-        )?;
-        let wide = dht
-            .wide_buckets
-            .iter()
-            .all(|n| (dht.bucket_size..=1024).contains(n));
-        check(wide, "dht.wide_buckets", "bucket_size to 1024 each")?;
-        check((1..=32).contains(&dht.alpha), "dht.alpha", "1 to 32")?;
-        let candidates = dht.max_candidates >= dht.bucket_size && dht.max_candidates <= 1_000;
-        check(candidates, "dht.max_candidates", "bucket_size to 1000")?;
-        check(dht.max_lookups >= 1, "dht.max_lookups", "at least 1")?;
-        let timeouts = dht.short_timeout >= Duration::from_millis(1)
-            && dht.short_timeout <= dht.query_timeout
-            && dht.query_timeout <= secs(120);
-        check(timeouts, "dht.query_timeout", "short_timeout to 120 s")?;
-        check(
-            dht.refresh_interval >= Duration::from_millis(100),
-            "dht.refresh_interval",
-            "at least 100 ms",
-        )?;
-        check(
-            dht.token_rotation >= secs(1),
-            "dht.token_rotation",
-            "at least 1 s",
-        )?;
-        check(
-            dht.announce_interval >= secs(60),
-            "dht.announce_interval",
-            "at least 60 s",
-        )?;
-        check(
-            dht.ping_interval >= Duration::from_millis(1),
-            "dht.ping_interval",
-            "at least 1 ms",
-        )?;
-        check(
-            dht.new_endpoints_per_second >= 1,
-            "dht.new_endpoints_per_second",
-            "at least 1",
-        )?;
-        let floor = dht.short_timeout_floor >= Duration::from_millis(1)
-            && dht.short_timeout_floor <= dht.short_timeout;
-        check(floor, "dht.short_timeout_floor", "1 ms to short_timeout")?;
-        let pauses = dht.bootstrap_pause >= Duration::from_millis(100)
-            && dht.bootstrap_pause <= dht.max_bootstrap_pause;
-        check(
-            pauses,
-            "dht.bootstrap_pause",
-            "100 ms to max_bootstrap_pause",
-        )?;
-        check(
-            dht.own_lookup_interval >= secs(1),
-            "dht.own_lookup_interval",
-            "at least 1 s",
-        )?;
-        check(
-            dht.timers_per_input >= 1,
-            "dht.timers_per_input",
-            "at least 1",
-        )?;
-        check(
-            dht.starts_per_input >= 1,
-            "dht.starts_per_input",
-            "at least 1",
-        )?;
-        check(
-            (512..=1_452).contains(&dht.max_reply),
-            "dht.max_reply",
-            "512 to 1452: one packet",
-        )?;
-        check(
-            dht.sweep_interval >= Duration::from_millis(100),
-            "dht.sweep_interval",
-            "at least 100 ms",
-        )?;
-        check(dht.sweep_slice >= 1, "dht.sweep_slice", "at least 1")?;
-        check(
-            dht.queries_per_second >= 1,
-            "dht.queries_per_second",
-            "at least 1",
-        )?;
-        check(dht.queries_burst >= 1, "dht.queries_burst", "at least 1")?;
-        check(dht.quiet_rounds >= 1, "dht.quiet_rounds", "at least 1")?;
-        check(
-            dht.new_endpoints_burst >= 1,
-            "dht.new_endpoints_burst",
-            "at least 1",
-        )?;
-        check(
-            dht.max_tracked_endpoints >= 1,
-            "dht.max_tracked_endpoints",
-            "at least 1",
-        )?;
-        check(dht.max_voters >= 1, "dht.max_voters", "at least 1")?;
-        check(
-            (1..=dht.max_voters).contains(&dht.vote_quorum),
-            "dht.vote_quorum",
-            "1 to max_voters",
-        )?;
-        check(dht.amplification >= 1, "dht.amplification", "at least 1")?;
-        check(
-            dht.reply_peers_v4 <= 180,
-            "dht.reply_peers_v4",
-            "at most 180: one packet",
-        )?;
-        check(
-            dht.reply_peers_v6 <= 60,
-            "dht.reply_peers_v6",
-            "at most 60: one packet",
-        )?;
-        check(dht.max_datagram >= 512, "dht.max_datagram", "at least 512")?;
-        check(wire.max_block >= 16_384, "wire.max_block", "at least 16384")?;
-        check(
-            wire.max_frame >= wire.max_block + 9,
-            "wire.max_frame",
-            "at least max_block + 9",
-        )?;
-        check(
-            wire.max_frame <= 1 << 24,
-            "wire.max_frame",
-            "at most 16 MiB",
-        )?;
-        check(
-            wire.max_messages_per_input >= 1,
-            "wire.max_messages_per_input",
-            "at least 1",
-        )?;
-        check(
-            wire.send_window >= wire.max_block,
-            "wire.send_window",
-            "at least max_block",
-        )?;
-        check(
-            wire.receive_window >= 32_768,
-            "wire.receive_window",
-            "at least 32768",
-        )?;
-        check(
-            wire.keep_alive < wire.idle_timeout,
-            "wire.keep_alive",
-            "less than idle_timeout",
-        )?;
-        check(swarm.max_peers >= 1, "swarm.max_peers", "at least 1")?;
-        check(
-            swarm.max_half_open >= 1,
-            "swarm.max_half_open",
-            "at least 1",
-        )?;
-        check(swarm.min_pipeline >= 1, "swarm.min_pipeline", "at least 1")?;
-        let pipeline = swarm.min_pipeline <= swarm.max_pipeline;
-        check(pipeline, "swarm.max_pipeline", "at least min_pipeline")?;
-        check(swarm.upload_slots >= 1, "swarm.upload_slots", "at least 1")?;
-        check(
-            swarm.choke_interval >= secs(1),
-            "swarm.choke_interval",
-            "at least 1 s",
-        )?;
-        check(swarm.max_metadata >= 1, "swarm.max_metadata", "at least 1")?;
-        check(
-            swarm.max_metadata_sizes >= 1,
-            "swarm.max_metadata_sizes",
-            "at least 1",
-        )?;
-        check(
-            swarm.check_parallel >= 1,
-            "swarm.check_parallel",
-            "at least 1",
-        )?;
-        check(
-            swarm.save_interval >= secs(1),
-            "swarm.save_interval",
-            "at least 1 s",
-        )?;
-        check(
-            limits.max_connections >= 1,
-            "limits.max_connections",
-            "at least 1",
-        )?;
-        check(
-            limits.connects_per_second >= 1,
-            "limits.connects_per_second",
-            "at least 1",
-        )?;
-        check(
-            limits.disk_budget >= 1 << 20,
-            "limits.disk_budget",
-            "at least 1 MiB",
-        )?;
-        check(
-            limits.read_budget >= 1 << 18,
-            "limits.read_budget",
-            "at least 256 KiB",
-        )?;
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn defaults_are_valid_and_a_wrong_field_is_named() {
-        assert_eq!(Config::default().validate(), Ok(()));
-        let mut config = Config::default();
-        config.dht.alpha = 0;
-        assert_eq!(config.validate().unwrap_err().field, "dht.alpha");
-        let mut config = Config::default();
-        config.wire.send_window = 1;
-        assert_eq!(config.validate().unwrap_err().field, "wire.send_window");
     }
 }

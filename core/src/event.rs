@@ -9,7 +9,10 @@ use core::net::SocketAddr;
 use crate::id::Id20;
 use crate::io::{ConnId, JobError, Tag, TorrentId};
 use crate::metainfo::Info;
+use crate::swarm::choker::ChokeReason;
+use crate::swarm::picker::PickReason;
 use crate::time::Duration;
+use crate::wire::BlockRef;
 
 /// Something the embedder may want to know.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +52,8 @@ pub enum Event {
         /// Why.
         reason: CloseReason,
     },
+    /// Why something was decided about a peer; only with `Config::explain`.
+    Explained(Box<Explained>),
     /// How one source of peers stands.
     Source {
         /// The torrent.
@@ -201,10 +206,45 @@ pub struct PeerConnected {
     pub incoming: bool,
     /// Over what.
     pub transport: Transport,
-    /// Whether the stream is encrypted.
-    pub encrypted: bool,
+    /// How the stream is encrypted.
+    pub encryption: Encryption,
     /// Its client, read from the peer id.
     pub client: String,
+}
+
+/// A decision about a connected peer. Why a peer was dropped is told by `PeerClosed`, always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Explained {
+    /// The torrent.
+    pub torrent: TorrentId,
+    /// The connection.
+    pub conn: ConnId,
+    /// The peer's endpoint.
+    pub addr: SocketAddr,
+    /// What was decided, and why.
+    pub decision: Decision,
+}
+
+/// What was decided about a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Decision {
+    /// It is served from now on, or no longer.
+    Choke {
+        /// No longer.
+        choked: bool,
+        /// Why.
+        reason: ChokeReason,
+    },
+    /// It was asked for blocks.
+    Asked {
+        /// The first of them.
+        first: BlockRef,
+        /// How many.
+        blocks: u32,
+        /// Why the last of them was picked.
+        reason: PickReason,
+    },
 }
 
 /// What carries a stream.
@@ -214,6 +254,24 @@ pub enum Transport {
     Tcp,
     /// uTP (BEP 29).
     Utp,
+}
+
+/// How a stream is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Encryption {
+    /// Not at all.
+    Plain,
+    /// With RC4, after the handshake of MSE/PE.
+    Rc4,
+}
+
+impl Encryption {
+    /// Whether somebody who listens in sees more than noise.
+    #[must_use]
+    pub const fn is_plain(self) -> bool {
+        matches!(self, Self::Plain)
+    }
 }
 
 /// Why a connection ended.

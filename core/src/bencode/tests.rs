@@ -68,7 +68,8 @@ fn limits_of_depth_and_tokens() {
 
 #[test]
 fn flaws_are_told_but_accepted() {
-    let rows: &[(&[u8], Option<(FlawKind, usize)>)] = &[
+    type Row = (&'static [u8], Option<(FlawKind, usize)>);
+    let rows: &[Row] = &[
         (b"d2:abi1e2:aai2ee", Some((FlawKind::UnsortedKey, 8))),
         (b"d2:bai1e2:aai2ee", Some((FlawKind::UnsortedKey, 8))),
         (b"d2:aai1e1:ai2ee", Some((FlawKind::UnsortedKey, 8))),

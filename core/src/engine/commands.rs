@@ -17,9 +17,6 @@ use crate::metainfo::{Info, Magnet, Rules, Torrent, Version};
 use crate::resume::Resume;
 use crate::swarm;
 
-/// Names one link or torrent may ask us to resolve or contact.
-const MAX_HINTS: usize = 64;
-
 /// How far a shutdown has come.
 #[derive(Debug, Default)]
 pub(super) struct Shutdown {
@@ -62,9 +59,7 @@ impl Engine {
             }
             Command::AddPeer(torrent, addr) => {
                 if self.torrents.at(torrent.0).is_some() {
-                    let found = [addr];
-                    let found = swarm::Input::PeersFound(PeerSource::Manual, &found);
-                    self.swarm_input(torrent, found);
+                    self.peers_found(torrent, PeerSource::Manual, &[addr]);
                     Ok(Done::Ok)
                 } else {
                     Err(CommandError::UnknownTorrent)
@@ -118,7 +113,8 @@ impl Engine {
             }
             Command::DhtBootstrapNames(names) => {
                 self.await_bootstrap(tag);
-                for (host, port) in names.iter().take(MAX_HINTS) {
+                let hints = usize::from(self.config.limits.max_hints);
+                for (host, port) in names.iter().take(hints) {
                     self.resolve(Purpose::Bootstrap, host, *port, out);
                 }
                 return None;
@@ -196,19 +192,19 @@ impl Engine {
             peer_id: Some(self.peer_id),
         };
         let torrent = self.add_swarm(hashes, parsed.info, options, out);
-        let found = swarm::Input::PeersFound(PeerSource::Manual, &add.peers);
-        self.swarm_input(torrent, found);
-        for (host, port) in parsed.peers.into_iter().take(MAX_HINTS) {
+        self.peers_found(torrent, PeerSource::Manual, &add.peers);
+        let hints = usize::from(self.config.limits.max_hints);
+        for (host, port) in parsed.peers.into_iter().take(hints) {
             match host.parse::<IpAddr>() {
                 Ok(ip) => {
                     let addr = [SocketAddr::new(ip, port)];
-                    self.swarm_input(torrent, swarm::Input::PeersFound(PeerSource::Manual, &addr));
+                    self.peers_found(torrent, PeerSource::Manual, &addr);
                 }
                 Err(_) => self.resolve(Purpose::Peer(torrent), &host, port, out),
             }
         }
         if self.dht.is_some() && !private {
-            for (host, port) in parsed.nodes.into_iter().take(MAX_HINTS) {
+            for (host, port) in parsed.nodes.into_iter().take(hints) {
                 match host.parse::<IpAddr>() {
                     Ok(ip) => {
                         let addr = SocketAddr::new(ip, port);

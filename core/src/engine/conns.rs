@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use core::net::SocketAddr;
 
 use super::{Engine, Todo, Wake};
-use crate::event::CloseReason;
+use crate::event::{CloseReason, Transport};
 use crate::id::Id20;
 use crate::io::{ConnId, Outbox, Output, Ticket, TorrentId};
 use crate::swarm;
@@ -16,11 +16,16 @@ pub(super) struct Conn {
     pub(super) wire: Wire,
     addr: SocketAddr,
     incoming: bool,
+    transport: Transport,
     stage: Stage,
     /// The torrent it is for; unknown for inbound ones until their handshake.
     torrent: Option<TorrentId>,
     /// Bytes the host may still read.
     credit: u32,
+    /// Bytes it is allowed to read ahead: grows while it makes use of them.
+    window: u32,
+    /// It is not read from until a budget allows it.
+    parked: bool,
     armed: Option<Instant>,
 }
 
@@ -62,9 +67,12 @@ impl Engine {
             wire: Wire::outgoing(ConnId(key), config.clone(), hash, peer_id, now),
             addr,
             incoming: false,
+            transport: Transport::Tcp,
             stage: Stage::Connecting(deadline),
             torrent: Some(torrent),
             credit: 0,
+            window: 0,
+            parked: false,
             armed: None,
         });
         out.push(Output::Connect {
@@ -90,9 +98,12 @@ impl Engine {
             wire: Wire::incoming(ConnId(key), config.clone(), peer_id, now),
             addr: from,
             incoming: true,
+            transport: Transport::Tcp,
             stage: Stage::Handshaking,
             torrent: None,
             credit: 0,
+            window: 0,
+            parked: false,
             armed: None,
         });
         self.pending_incoming += 1;
@@ -118,7 +129,9 @@ impl Engine {
         let Some(entry) = self.conns.at_mut(conn.0) else {
             return;
         };
-        entry.credit = entry.credit.saturating_sub(data.len() as u32);
+        let before = entry.credit;
+        entry.credit = before.saturating_sub(data.len() as u32);
+        self.grants.disk.credit_changed(before, entry.credit);
         self.grants.on_received(data.len() as u64);
         self.wire_input(conn, wire::Input::Received(data), out);
         self.work_off(out);
@@ -188,24 +201,23 @@ impl Engine {
                 let Some(entry) = self.conns.at_mut(conn.0) else {
                     return;
                 };
-                let (addr, incoming) = (entry.addr, entry.incoming);
-                entry.torrent = Some(torrent);
-                entry.stage = Stage::Joined;
-                if incoming {
-                    self.pending_incoming = self.pending_incoming.saturating_sub(1);
-                    self.wire_input(conn, wire::Input::Admit { info_hash }, out);
-                }
-                let dht = dht && self.dht.is_some();
-                let joined = swarm::Input::Joined {
-                    conn,
-                    addr,
-                    incoming,
+                let hello = swarm::Hello {
+                    addr: entry.addr,
+                    incoming: entry.incoming,
                     peer_id,
                     fast,
                     extended,
-                    dht,
+                    dht: dht && self.dht.is_some(),
+                    transport: entry.transport,
+                    encryption: entry.wire.encryption(),
                 };
-                self.swarm_input(torrent, joined);
+                entry.torrent = Some(torrent);
+                entry.stage = Stage::Joined;
+                if hello.incoming {
+                    self.pending_incoming = self.pending_incoming.saturating_sub(1);
+                    self.wire_input(conn, wire::Input::Admit { info_hash }, out);
+                }
+                self.swarm_input(torrent, swarm::Input::Joined(conn, hello));
             }
             (wire::Event::Message(message), Some(torrent)) => {
                 self.swarm_input(torrent, swarm::Input::Message(conn, message));
@@ -258,6 +270,9 @@ impl Engine {
         if close {
             out.push(Output::Close { conn });
         }
+        if reason == CloseReason::SelfConnection && !entry.incoming {
+            self.on_own_addr(entry.addr);
+        }
         if let Some(torrent) = entry.torrent {
             let joined = (entry.stage == Stage::Joined).then_some(conn);
             let gone = swarm::Input::Gone {
@@ -294,28 +309,67 @@ impl Engine {
         if entry.incoming && entry.stage != Stage::Joined {
             self.pending_incoming = self.pending_incoming.saturating_sub(1);
         }
-        self.grants.forget_conn(conn);
+        self.grants.disk.credit_changed(entry.credit, 0);
+        if let Some(torrent) = entry.torrent {
+            self.grants.forget_parked(torrent, conn);
+        }
         Some(entry)
     }
 
     /// Lets the host read on, unless a budget says that it must wait.
+    ///
+    /// Everyone begins with the smallest window; who makes use of its window gets a larger one,
+    /// as far as the disk budget has room for what may come.
     pub(super) fn give_credit(&mut self, conn: ConnId, out: &mut Outbox) {
-        let window = self.config.wire.receive_window;
+        let wire = &self.config.wire;
+        let (min, max) = (wire.min_receive_window, wire.receive_window);
         let Some(entry) = self.conns.at_mut(conn.0) else {
             return;
         };
         // What the connection has read and not yet worked off counts as unread.
         let behind = entry.wire.next_timeout().is_some_and(|at| at <= self.now);
-        if entry.credit > window / 2 || behind || matches!(entry.stage, Stage::Connecting(_)) {
+        if behind || entry.credit > entry.window / 2 {
             return;
         }
-        if !self.grants.may_read() {
-            self.grants.park(conn);
+        let window = match (entry.stage, entry.torrent) {
+            (Stage::Connecting(_), _) => return,
+            (Stage::Joined, Some(torrent)) => {
+                if !self.grants.may_read(torrent) {
+                    self.grants.park(torrent, conn);
+                    self.set_parked(conn, true, out);
+                    return;
+                }
+                let wanted = entry.window.saturating_mul(2).clamp(min, max);
+                self.grants.disk.window(entry.credit, wanted)
+            }
+            // A handshake brings no block: no budget holds it up.
+            _ => min,
+        };
+        let before = entry.credit;
+        entry.window = window;
+        entry.credit = before.max(window);
+        self.grants.disk.credit_changed(before, entry.credit);
+        let bytes = entry.credit - before;
+        if bytes > 0 {
+            out.push(Output::ReadCredit { conn, bytes });
+        }
+        self.set_parked(conn, false, out);
+    }
+
+    /// Tells whom it concerns that a connection is not read from, or is again.
+    fn set_parked(&mut self, conn: ConnId, parked: bool, out: &mut Outbox) {
+        let Some(entry) = self.conns.at_mut(conn.0) else {
+            return;
+        };
+        if entry.parked == parked {
             return;
         }
-        let bytes = window - entry.credit;
-        entry.credit = window;
-        out.push(Output::ReadCredit { conn, bytes });
+        entry.parked = parked;
+        let (torrent, on) = (entry.torrent, !parked);
+        self.wire_input(conn, wire::Input::Reading(on), out);
+        if let Some(torrent) = torrent {
+            self.swarm_input(torrent, swarm::Input::Reading { conn, on });
+        }
     }
 
     pub(super) fn wake_conn(&mut self, conn: ConnId, at: Instant, out: &mut Outbox) {

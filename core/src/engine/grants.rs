@@ -3,8 +3,9 @@
 //! A swarm never looks at another; it gets allowances, and connections get read credit.
 
 use super::{Engine, Ordered, Wake};
-use crate::config::Limits;
+use crate::config::{Config, Limits};
 use crate::io::{ConnId, Outbox, TorrentId};
+use crate::storage::DiskBudget;
 use crate::swarm::{self, Grant};
 use crate::time::{Duration, Instant};
 use alloc::collections::BTreeMap;
@@ -24,11 +25,10 @@ pub(super) struct Grants {
     needy: Ordered<TorrentId>,
     /// Where the last refill of needy torrents ended, so that each gets its turn.
     turn: Option<TorrentId>,
-    parked: Ordered<ConnId>,
-    parked_turn: Option<ConnId>,
-    /// Block bytes handed to storage and not answered.
-    writing: u64,
-    disk_budget: u64,
+    /// Connections that are not read from, by torrent.
+    parked: BTreeMap<TorrentId, Ordered<ConnId>>,
+    parked_turn: Option<(TorrentId, ConnId)>,
+    pub(super) disk: DiskBudget,
     /// Payload and protocol bytes that may still be read; negative after a burst.
     download_tokens: i64,
     download_rate: u64,
@@ -44,17 +44,16 @@ struct Dealt {
 }
 
 impl Grants {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(config: &Config, now: Instant) -> Self {
         Self {
             dealt: BTreeMap::new(),
             needy: Ordered::new(),
             turn: None,
-            parked: Ordered::new(),
+            parked: BTreeMap::new(),
             parked_turn: None,
-            writing: 0,
-            disk_budget: u64::MAX,
+            disk: DiskBudget::new(&config.limits, config.wire.min_receive_window),
             download_tokens: 0,
-            download_rate: 0,
+            download_rate: config.limits.download_rate,
             connect_tokens_millionths: 0,
             refilled: now,
             armed: None,
@@ -80,39 +79,49 @@ impl Grants {
         }
     }
 
-    pub(super) fn write_begun(&mut self, bytes: u64) {
-        self.writing += bytes;
-    }
-
-    pub(super) fn write_ended(&mut self, bytes: u64) {
-        self.writing = self.writing.saturating_sub(bytes);
-    }
-
     pub(super) fn on_received(&mut self, bytes: u64) {
         if self.download_rate > 0 {
             self.download_tokens -= i64::try_from(bytes).unwrap_or(i64::MAX);
         }
     }
 
-    /// Whether a connection may be given read credit.
-    pub(super) fn may_read(&self) -> bool {
-        self.writing < self.disk_budget && (self.download_rate == 0 || self.download_tokens > 0)
+    /// Whether a connection of `torrent` may be given read credit.
+    pub(super) fn may_read(&self, torrent: TorrentId) -> bool {
+        self.disk.may_read(torrent) && (self.download_rate == 0 || self.download_tokens > 0)
     }
 
-    pub(super) fn park(&mut self, conn: ConnId) {
-        self.parked.insert(conn);
+    pub(super) fn park(&mut self, torrent: TorrentId, conn: ConnId) {
+        self.parked.entry(torrent).or_default().insert(conn);
     }
 
-    pub(super) fn forget_conn(&mut self, conn: ConnId) {
-        self.parked.remove(&conn);
+    pub(super) fn forget_parked(&mut self, torrent: TorrentId, conn: ConnId) {
+        if let Some(conns) = self.parked.get_mut(&torrent) {
+            conns.remove(&conn);
+            if conns.is_empty() {
+                self.parked.remove(&torrent);
+            }
+        }
+    }
+
+    /// The next torrent in turn that has parked connections and may be read for.
+    fn next_to_unpark(&self) -> Option<TorrentId> {
+        use core::ops::Bound::{Excluded, Unbounded};
+        let after = self
+            .parked_turn
+            .map_or(Unbounded, |(turn, _)| Excluded(turn));
+        let later = self.parked.range((after, Unbounded));
+        let mut torrents = later.chain(&self.parked).map(|(torrent, _)| *torrent);
+        torrents.find(|torrent| self.may_read(*torrent))
     }
 
     /// Takes the next parked connection in turn.
     fn unpark(&mut self) -> Option<ConnId> {
-        let next = next_in_turn(&self.parked, self.parked_turn)?;
-        self.parked.remove(&next);
-        self.parked_turn = Some(next);
-        Some(next)
+        let torrent = self.next_to_unpark()?;
+        let turn = self.parked_turn.map(|(_, conn)| conn);
+        let conn = next_in_turn(self.parked.get(&torrent)?, turn)?;
+        self.forget_parked(torrent, conn);
+        self.parked_turn = Some((torrent, conn));
+        Some(conn)
     }
 }
 
@@ -128,15 +137,11 @@ impl Engine {
     /// After every input: parked connections that may read again get their credit, and a refill
     /// is planned while anybody waits for one.
     pub(super) fn settle(&mut self, out: &mut Outbox) {
-        self.grants.disk_budget = self.config.limits.disk_budget;
-        self.grants.download_rate = self.config.limits.download_rate;
         for _ in 0..RESUMED_PER_INPUT {
-            if self.grants.parked.is_empty() || !self.grants.may_read() {
+            let Some(conn) = self.grants.unpark() else {
                 break;
-            }
-            if let Some(conn) = self.grants.unpark() {
-                self.give_credit(conn, out);
-            }
+            };
+            self.give_credit(conn, out);
         }
         self.arm_grants();
     }
@@ -147,7 +152,7 @@ impl Engine {
         let rate_waits = grants.download_rate > 0 && !grants.parked.is_empty();
         // Parked connections that the disk holds back are resumed by its answers; those that one
         // input left over are resumed at once.
-        let left_over = !grants.parked.is_empty() && grants.may_read();
+        let left_over = grants.next_to_unpark().is_some();
         let upload_waits = self.config.limits.upload_rate > 0 && !self.torrents.is_empty();
         if grants.needy.is_empty() && !rate_waits && !left_over && !upload_waits {
             return;

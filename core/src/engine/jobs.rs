@@ -12,11 +12,11 @@ use crate::swarm::{self, JobToken};
 /// Who waits for a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// A swarm; `bytes` of block data are being written.
+    /// A swarm; so many bytes of block data are being written.
     Swarm {
         torrent: TorrentId,
         token: JobToken,
-        bytes: u64,
+        bytes: Option<u32>,
     },
     /// A name that is to be resolved.
     Resolve { purpose: Purpose, port: u16 },
@@ -54,17 +54,20 @@ impl Engine {
                 token,
                 bytes,
             } => {
-                self.grants.write_ended(bytes);
+                if let Some(bytes) = bytes {
+                    self.grants.disk.ended(torrent, bytes);
+                }
                 self.swarm_input(torrent, swarm::Input::JobDone(token, result));
             }
             Owner::Resolve { purpose, port } => {
                 let JobResult::Resolved(addrs) = result else {
                     return;
                 };
+                let most = usize::from(self.config.limits.max_resolved);
                 // A name with a great many addresses gets no more of our attention than others.
                 let addrs: Vec<SocketAddr> = addrs
                     .into_iter()
-                    .take(16)
+                    .take(most)
                     .map(|ip| SocketAddr::new(ip, port))
                     .collect();
                 match purpose {
@@ -75,8 +78,7 @@ impl Engine {
                         }
                     }
                     Purpose::Peer(torrent) => {
-                        let found = swarm::Input::PeersFound(PeerSource::Manual, &addrs);
-                        self.swarm_input(torrent, found);
+                        self.peers_found(torrent, PeerSource::Manual, &addrs);
                     }
                 }
             }

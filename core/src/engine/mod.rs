@@ -46,6 +46,8 @@ pub struct Engine {
     peer_id: PeerId,
     unix: Option<u64>,
     sockets: Vec<(SocketId, SocketAddr)>,
+    /// Endpoints that led back to us.
+    own_addrs: VecDeque<SocketAddr>,
     dht: Option<Dht>,
     dht_armed: Option<Instant>,
     nodes: nodes::Nodes,
@@ -103,6 +105,7 @@ impl Engine {
             peer_id,
             unix: None,
             sockets: Vec::new(),
+            own_addrs: VecDeque::new(),
             dht,
             dht_armed: None,
             nodes: nodes::Nodes::default(),
@@ -112,7 +115,7 @@ impl Engine {
             by_hash: BTreeMap::new(),
             torrents_added: 0,
             jobs: Slab::default(),
-            grants: grants::Grants::new(now),
+            grants: grants::Grants::new(&config, now),
             shutdown: commands::Shutdown::default(),
             deadlines: Deadlines::default(),
             todo: VecDeque::new(),
@@ -168,6 +171,7 @@ impl Engine {
         }
         self.work_off(out);
         self.settle(out);
+        self.work_off(out);
     }
 
     /// When the next `Tick` is due at the latest; `None` is never. O(1).
@@ -244,6 +248,26 @@ impl Engine {
     /// The port others can reach us at, if a socket is up.
     fn port(&self) -> Option<u16> {
         self.sockets.first().map(|(_, local)| local.port())
+    }
+
+    /// Whether a stream to `addr` would end at our own listening socket, as far as we know.
+    fn is_ourselves(&self, addr: SocketAddr) -> bool {
+        let ip = addr.ip().to_canonical();
+        let listens = |local: &SocketAddr| {
+            let any = local.ip().is_unspecified() && ip.is_loopback();
+            local.port() == addr.port() && (any || local.ip().to_canonical() == ip)
+        };
+        self.own_addrs.contains(&addr) || self.sockets.iter().any(|(_, local)| listens(local))
+    }
+
+    /// A connection to `addr` led back to us: no swarm is told of it again.
+    fn on_own_addr(&mut self, addr: SocketAddr) {
+        if !self.own_addrs.contains(&addr) {
+            self.own_addrs.push_back(addr);
+            if self.own_addrs.len() > usize::from(self.config.limits.max_own_addresses) {
+                self.own_addrs.pop_front();
+            }
+        }
     }
 
     /// A time near `base`, so that what began together does not stay in step: 90 % to 110 %.

@@ -7,10 +7,7 @@ use super::{Engine, Todo, Wake};
 use crate::dht::{self, Lookup, LookupId};
 use crate::event::{CommandError, Done, Event, Found};
 use crate::io::{Outbox, Tag, TorrentId};
-use crate::time::{Duration, Instant};
-
-/// A bootstrap that has not filled a table by then found nobody.
-const BOOTSTRAP_PATIENCE: Duration = Duration::from_secs(30);
+use crate::time::Instant;
 
 /// Lookups under way and who waits for them.
 #[derive(Debug, Default)]
@@ -85,7 +82,7 @@ impl Engine {
 
     /// Remembers to answer a bootstrap.
     pub(super) fn await_bootstrap(&mut self, tag: Tag) {
-        let by = self.now + BOOTSTRAP_PATIENCE;
+        let by = self.now + self.config.dht.bootstrap_patience;
         self.nodes.bootstraps.push((tag, by));
         Self::arm(
             &mut self.deadlines,

@@ -1,3 +1,6 @@
+mod crowd;
+mod sources;
+
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;

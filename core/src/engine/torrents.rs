@@ -1,6 +1,7 @@
 //! Torrents: their swarms, and when their sources of peers are asked.
 
 use alloc::sync::Arc;
+use core::net::SocketAddr;
 
 use super::{Engine, Todo, Wake};
 use crate::dht;
@@ -8,15 +9,11 @@ use crate::event::{Event, PeerSource, SourceStatus};
 use crate::id::InfoHashes;
 use crate::io::{JobId, Outbox, TorrentId, Work};
 use crate::metainfo::Info;
-use crate::swarm::{self, Job, JobToken, Swarm};
+use crate::swarm::{self, Job, JobToken, Swarm, Want};
 use crate::time::{Duration, Instant};
 
 use super::jobs::Owner;
 use super::nodes::Announced;
-
-/// First pause before the DHT is asked again by a torrent that found too few peers, or that too
-/// few nodes know of; doubles up to the announce interval.
-const FIRST_RETRY: Duration = Duration::from_secs(4);
 
 pub(super) struct Torrent {
     pub(super) swarm: Swarm,
@@ -24,7 +21,9 @@ pub(super) struct Torrent {
     armed: Option<Instant>,
     /// BEP 27 and opt-outs: known once the metadata is.
     dht_allowed: bool,
-    wants_peers: bool,
+    want: Want,
+    /// When the DHT was asked last.
+    asked: Option<Instant>,
     /// The announce under way.
     lookup: Option<dht::LookupId>,
     announce_at: Option<Instant>,
@@ -49,28 +48,28 @@ impl Engine {
         self.torrents_added += 1;
         let private = info.as_ref().is_some_and(|info| info.private);
         let dht_allowed = self.dht.is_some() && self.config.swarm.dht && !private;
-        let (config, seed, now) = (&self.config, &self.seed, self.now);
+        let (config, seed, now) = (Arc::clone(&self.config), self.seed, self.now);
+        let first_retry = config.swarm.dht_retry;
         let events = &mut self.swarm_events;
+        let setup = |key| swarm::Setup {
+            torrent: TorrentId(key),
+            number,
+            seed,
+            hashes,
+            info,
+            options,
+        };
         let key = self.torrents.insert_with(|key| Torrent {
-            swarm: Swarm::new(
-                Arc::clone(config),
-                TorrentId(key),
-                number,
-                seed,
-                hashes,
-                info,
-                options,
-                now,
-                events,
-            ),
+            swarm: Swarm::new(config, setup(key), now, events),
             hashes,
             armed: None,
             dht_allowed,
-            wants_peers: true,
+            want: Want::Nobody,
+            asked: None,
             lookup: None,
             announce_at: None,
             announce_armed: None,
-            retry: FIRST_RETRY,
+            retry: first_retry,
             announced_among: 0,
             dht_peers: 0,
         });
@@ -87,9 +86,7 @@ impl Engine {
         if let Some(port) = self.port() {
             self.swarm_input(torrent, swarm::Input::Listening { port });
         }
-        if dht_allowed {
-            self.announce_at(torrent, self.now);
-        } else {
+        if !dht_allowed {
             self.tell_source(torrent, SourceStatus::Disabled, None, out);
         }
         torrent
@@ -151,7 +148,7 @@ impl Engine {
             }
             swarm::Event::Disconnect(conn, _) => self.disconnect(conn, out),
             swarm::Event::Job(token, job) => self.swarm_job(torrent, token, job, out),
-            swarm::Event::WantPeers(wanted) => self.on_want_peers(torrent, wanted),
+            swarm::Event::WantPeers(want) => self.on_want_peers(torrent, want),
             swarm::Event::DhtNode(addr) => {
                 let allowed = self
                     .torrents
@@ -169,18 +166,18 @@ impl Engine {
                 }
                 self.emit(event, out);
             }
-            // Storage has the last word: what counts is the writes it has not answered.
-            swarm::Event::DiskBytes(_) => {}
             swarm::Event::Stopped => self.forget_torrent(torrent, out),
         }
     }
 
     fn swarm_job(&mut self, torrent: TorrentId, token: JobToken, job: Job, out: &mut Outbox) {
         let bytes = match &job {
-            Job::Write { data, .. } => data.len() as u64,
-            _ => 0,
+            Job::Write { data, .. } => Some(data.len() as u32),
+            _ => None,
         };
-        self.grants.write_begun(bytes);
+        if let Some(bytes) = bytes {
+            self.grants.disk.begun(torrent, bytes);
+        }
         let id = JobId(self.jobs.insert(Owner::Swarm {
             torrent,
             token,
@@ -242,15 +239,26 @@ impl Engine {
         self.torrent_stopped(torrent, out);
     }
 
-    fn on_want_peers(&mut self, torrent: TorrentId, wanted: bool) {
+    fn on_want_peers(&mut self, torrent: TorrentId, want: Want) {
+        let (now, swarm) = (self.now, &self.config.swarm);
         let Some(entry) = self.torrents.at_mut(torrent.0) else {
             return;
         };
-        let newly = wanted && !entry.wants_peers;
-        entry.wants_peers = wanted;
-        if newly && entry.dht_allowed && entry.lookup.is_none() {
-            entry.retry = FIRST_RETRY;
-            let soon = self.now + FIRST_RETRY;
+        let before = core::mem::replace(&mut entry.want, want);
+        let soon = match (before, want, entry.asked) {
+            (_, Want::Nobody, _) => {
+                entry.announce_at = None;
+                return;
+            }
+            (_, _, None) => now,
+            (_, Want::Anybody, Some(asked)) => {
+                (now + swarm.dht_retry).max(asked + swarm.dht_urgent_interval)
+            }
+            (Want::Nobody | Want::Enough, ..) => now + swarm.dht_retry,
+            _ => return,
+        };
+        if entry.dht_allowed && entry.lookup.is_none() {
+            entry.retry = swarm.dht_retry;
             if entry.announce_at.is_none_or(|at| at > soon) {
                 self.announce_at(torrent, soon);
             }
@@ -265,7 +273,8 @@ impl Engine {
             .iter()
             .filter(|(_, entry)| {
                 let idle = entry.dht_allowed && entry.lookup.is_none();
-                idle && self.is_outgrown(entry.announced_among, nodes)
+                let wants = idle && entry.want != Want::Nobody;
+                wants && self.is_outgrown(entry.announced_among, nodes)
             })
             .map(|(key, _)| TorrentId(key))
             .collect();
@@ -274,7 +283,7 @@ impl Engine {
             let spread = self.torrents.len() as u64 * 10_000;
             let at = self.now + Duration::from_micros(self.choice.below(spread.min(60_000_000)));
             if let Some(entry) = self.torrents.at_mut(torrent.0) {
-                entry.retry = FIRST_RETRY;
+                entry.retry = self.config.swarm.dht_retry;
                 if entry.announce_at.is_none_or(|due| due > at) {
                     self.announce_at(torrent, at);
                 }
@@ -338,16 +347,32 @@ impl Engine {
         if let Some(entry) = self.torrents.at_mut(torrent.0) {
             entry.lookup = Some(id);
             entry.announced_among = among;
+            entry.asked = Some(now);
         }
         self.tell_source(torrent, SourceStatus::Working, None, out);
     }
 
+    /// Tells a swarm of peers, ourselves excepted.
+    pub(super) fn peers_found(
+        &mut self,
+        torrent: TorrentId,
+        source: PeerSource,
+        addrs: &[SocketAddr],
+    ) {
+        let others: alloc::vec::Vec<SocketAddr> = addrs
+            .iter()
+            .copied()
+            .filter(|addr| !self.is_ourselves(*addr))
+            .collect();
+        self.swarm_input(torrent, swarm::Input::PeersFound(source, &others));
+    }
+
     /// Peers of a torrent that the DHT told of.
-    pub(super) fn dht_found_peer(&mut self, torrent: TorrentId, addr: core::net::SocketAddr) {
+    pub(super) fn dht_found_peer(&mut self, torrent: TorrentId, addr: SocketAddr) {
         if let Some(entry) = self.torrents.at_mut(torrent.0) {
             entry.dht_peers = entry.dht_peers.saturating_add(1);
         }
-        self.swarm_input(torrent, swarm::Input::PeersFound(PeerSource::Dht, &[addr]));
+        self.peers_found(torrent, PeerSource::Dht, &[addr]);
     }
 
     /// The announce of a torrent is over: plans the next one.
@@ -362,6 +387,7 @@ impl Engine {
         out: &mut Outbox,
     ) {
         let interval = self.config.dht.announce_interval;
+        let first_retry = self.config.swarm.dht_retry;
         let (nodes, among) = (
             self.dht_nodes(),
             self.torrents
@@ -373,11 +399,11 @@ impl Engine {
             return;
         };
         entry.lookup = None;
-        if !entry.dht_allowed {
+        if !entry.dht_allowed || entry.want == Want::Nobody {
             return;
         }
-        let wait = if settled && !entry.wants_peers {
-            entry.retry = FIRST_RETRY;
+        let wait = if settled && entry.want == Want::Enough {
+            entry.retry = first_retry;
             interval
         } else {
             let wait = entry.retry;

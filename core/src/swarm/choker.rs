@@ -14,9 +14,6 @@ use crate::config::SwarmConfig;
 use crate::rng::Choice;
 use crate::time::{Duration, Instant};
 
-/// Slots of which one is optimistic.
-const SLOTS_PER_OPTIMISTIC: u16 = 5;
-
 /// Parameters of a [`Choker`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChokerConfig {
@@ -26,6 +23,8 @@ pub struct ChokerConfig {
     pub interval: Duration,
     /// Time an optimistic slot stays with one peer.
     pub optimistic_interval: Duration,
+    /// Slots of which one is optimistic.
+    pub slots_per_optimistic: u16,
     /// Slots for peers of one address prefix (IPv4 /24, IPv6 /48), so that one network cannot
     /// take them all. Loopback is exempt.
     pub slots_per_prefix: u16,
@@ -37,14 +36,17 @@ pub struct ChokerConfig {
 
 impl Default for ChokerConfig {
     fn default() -> Self {
-        Self {
-            slots: 8,
-            interval: Duration::from_secs(10),
-            optimistic_interval: Duration::from_secs(30),
-            slots_per_prefix: 3,
-            seeding_time: Duration::from_secs(60),
-            seeding_quota: 16 * 1024 * 1024,
+        Self::from(&SwarmConfig::default())
+    }
+}
+
+impl ChokerConfig {
+    /// With a single slot, tit for tat matters more than exploring.
+    fn optimistic_slots(&self) -> u16 {
+        if self.slots < 2 {
+            return 0;
         }
+        (self.slots / self.slots_per_optimistic.max(1)).max(1)
     }
 }
 
@@ -54,7 +56,10 @@ impl From<&SwarmConfig> for ChokerConfig {
             slots: config.upload_slots,
             interval: config.choke_interval,
             optimistic_interval: config.optimistic_interval,
-            ..Self::default()
+            slots_per_optimistic: config.slots_per_optimistic,
+            slots_per_prefix: config.slots_per_prefix,
+            seeding_time: config.seeding_time,
+            seeding_quota: config.seeding_quota,
         }
     }
 }
@@ -239,7 +244,7 @@ impl Choker {
         };
 
         // Optimistic slots that have not run out stay where they are.
-        let optimistic_slots = optimistic_slots(self.config.slots);
+        let optimistic_slots = self.config.optimistic_slots();
         let interval = self.config.optimistic_interval;
         let is_round = !matches!(occasion, Occasion::Vacancy);
         self.optimistic.retain(|(peer, since)| {
@@ -351,14 +356,6 @@ impl Slots<'_> {
         decision.reason = reason;
         true
     }
-}
-
-/// With a single slot, tit for tat matters more than exploring.
-fn optimistic_slots(slots: u16) -> u16 {
-    if slots < 2 {
-        return 0;
-    }
-    (slots / SLOTS_PER_OPTIMISTIC).max(1)
 }
 
 /// Orders who waited longer first: never unchoked before all others, then by time.
@@ -599,7 +596,7 @@ mod tests {
                 if !is_round {
                     assert!(before.iter().all(|key| table.unchoked().contains(key)));
                 }
-                assert!(table.choker.optimistic.len() <= usize::from(optimistic_slots(slots)));
+                assert!(table.choker.optimistic.len() <= usize::from(config(slots).optimistic_slots()));
             }
             true
         }
@@ -607,7 +604,9 @@ mod tests {
 
     #[test]
     fn few_slots_have_no_or_one_optimistic() {
-        let counts: Vec<u16> = [0, 1, 2, 5, 9, 10, 25].map(optimistic_slots).into();
+        let counts: Vec<u16> = [0, 1, 2, 5, 9, 10, 25]
+            .map(|slots| config(slots).optimistic_slots())
+            .into();
         assert_eq!(counts, vec![0, 0, 1, 1, 1, 2, 5]);
     }
 }

@@ -1,5 +1,6 @@
 //! What a torrent holds once its metadata is known: which pieces are wanted, had and checked.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -21,6 +22,10 @@ pub(super) struct Content {
     /// Pad files: first byte and end in piece space.
     pads: Vec<(u64, u64)>,
     pub(super) check: Check,
+    /// A wanted piece is known not to be there, so this is no seed, whatever the check finds.
+    pub(super) lacks: bool,
+    /// Pieces that storage lost, and how often.
+    pub(super) lost: BTreeMap<u32, u8>,
 }
 
 /// The check of what was on disk.
@@ -67,6 +72,8 @@ impl Content {
             done: 0,
             pads,
             check: Check::default(),
+            lacks: false,
+            lost: BTreeMap::new(),
         };
         content.total = content
             .wanted
@@ -78,6 +85,7 @@ impl Content {
 
     /// `piece` is verified and in its files.
     pub(super) fn on_had(&mut self, piece: u32) {
+        self.lost.remove(&piece);
         if self.wanted.get(piece) && !self.picker.have().get(piece) {
             self.done += self.bytes_of(piece);
         }

@@ -14,9 +14,6 @@ use crate::event::CloseReason;
 use crate::io::ConnId;
 use crate::wire::{BlockRef, Message};
 
-/// Blocks that nobody asked for, after which a peer is dropped.
-const MAX_UNASKED: u32 = 256;
-
 impl Swarm {
     pub(super) fn on_block_part(
         &mut self,
@@ -59,21 +56,13 @@ impl Swarm {
         peer.down.add(self.now, bytes.into());
         if arriving.kept && bytes > 0 {
             peer.last_block = self.now;
-            self.flight.on_received(block.piece, bytes.into());
             let begin = block.begin + offset;
             let write = Job::Write {
                 piece: block.piece,
                 begin,
                 data,
             };
-            self.job(
-                Pending::Write {
-                    piece: block.piece,
-                    bytes,
-                },
-                write,
-                events,
-            );
+            self.job(Pending::Write { piece: block.piece }, write, events);
         }
         if arriving.next == block.length {
             self.on_block_ended(conn, arriving, events);
@@ -99,7 +88,7 @@ impl Swarm {
         if !asked {
             peer.unasked += u32::from(peer.forgiven == 0);
             peer.forgiven = peer.forgiven.saturating_sub(1);
-            if peer.unasked > MAX_UNASKED {
+            if peer.unasked > self.config.swarm.max_unasked_blocks {
                 self.close(
                     conn,
                     CloseReason::Protocol("blocks nobody asked for"),

@@ -19,9 +19,6 @@ use crate::wire::Message;
 /// Our number for `ut_metadata`.
 pub(super) const UT_METADATA: u8 = crate::wire::extension::UT_METADATA;
 
-/// Peers saved for the next start: enough to begin with.
-const SAVED_PEERS: usize = 200;
-
 impl Swarm {
     pub(super) fn on_metadata_message(
         &mut self,
@@ -212,7 +209,10 @@ impl Swarm {
                 .unwrap_or_default(),
             downloaded: self.down.total() + before.map_or(0, |before| before.downloaded),
             uploaded: self.up.total() + before.map_or(0, |before| before.uploaded),
-            peers: self.known.worth_saving(SAVED_PEERS).collect(),
+            peers: self
+                .known
+                .worth_saving(self.config.swarm.saved_peers.into())
+                .collect(),
             select: self.options.select.clone(),
         };
         let mut data = Vec::new();

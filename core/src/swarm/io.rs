@@ -6,12 +6,29 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use crate::event::{self, CloseReason, PeerSource};
-use crate::id::PeerId;
-use crate::io::{ConnId, JobResult, StateKind};
+use crate::event::{self, CloseReason, Encryption, PeerSource, Transport};
+use crate::id::{InfoHashes, PeerId};
+use crate::io::{ConnId, JobResult, StateKind, TorrentId};
 use crate::metainfo::Info;
 use crate::resume::Resume;
 use crate::wire::{BlockRef, Message};
+
+/// What a swarm is made of.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// What its public events call it.
+    pub torrent: TorrentId,
+    /// With `seed`, names its random stream: different for every swarm of an engine.
+    pub number: u64,
+    /// The engine's seed.
+    pub seed: [u8; 32],
+    /// The hashes that name the torrent.
+    pub hashes: InfoHashes,
+    /// The metadata; without it, it is fetched from peers first.
+    pub info: Option<Arc<Info>>,
+    /// How it is to be handled.
+    pub options: Options,
+}
 
 /// How one torrent is to be handled.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,22 +55,7 @@ pub enum Input<'a> {
     /// Peers became known.
     PeersFound(PeerSource, &'a [SocketAddr]),
     /// A connection finished its handshake for this torrent.
-    Joined {
-        /// The connection.
-        conn: ConnId,
-        /// Its endpoint.
-        addr: SocketAddr,
-        /// It connected to us.
-        incoming: bool,
-        /// Who it says it is.
-        peer_id: PeerId,
-        /// Fast extension (BEP 6).
-        fast: bool,
-        /// Extension protocol (BEP 10).
-        extended: bool,
-        /// It has a DHT node, and we do: PORT is sent.
-        dht: bool,
-    },
+    Joined(ConnId, Hello),
     /// A message of a joined connection.
     Message(ConnId, Message),
     /// Part of a block from a joined connection.
@@ -74,6 +76,14 @@ pub enum Input<'a> {
         conn: ConnId,
         /// Bytes handed to `Send` that have not left for the kernel.
         unsent: u32,
+    },
+    /// Whether a connection is read from. While it is not, by our own choice, nothing that it
+    /// leaves undone is its fault.
+    Reading {
+        /// The connection.
+        conn: ConnId,
+        /// It is read from again; otherwise it is parked.
+        on: bool,
     },
     /// A connection asked for by `Connect` stands or failed before `Joined`, or a joined one ended.
     Gone {
@@ -97,6 +107,27 @@ pub enum Input<'a> {
     Save,
     /// Say goodbye, close, save, close storage; `Stopped` follows.
     Stop,
+}
+
+/// What is known of a peer that finished its handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hello {
+    /// Its endpoint.
+    pub addr: SocketAddr,
+    /// It connected to us.
+    pub incoming: bool,
+    /// Who it says it is.
+    pub peer_id: PeerId,
+    /// Fast extension (BEP 6).
+    pub fast: bool,
+    /// Extension protocol (BEP 10).
+    pub extended: bool,
+    /// It has a DHT node, and we do: PORT is sent.
+    pub dht: bool,
+    /// What carries the stream.
+    pub transport: Transport,
+    /// How the stream is encrypted.
+    pub encryption: Encryption,
 }
 
 /// What a swarm may use of what all share.
@@ -154,6 +185,20 @@ pub enum Job {
     Close,
 }
 
+/// How much a swarm wants peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// Not at all: what is on disk is being checked and may be all there is to have, or nothing
+    /// moves any more. Sources are not asked, and nobody is told of us.
+    Nobody,
+    /// Enough are connected; sources are asked as often as they expect.
+    Enough,
+    /// More would be of use.
+    More,
+    /// The last one was lost, and something is missing.
+    Anybody,
+}
+
 /// What a swarm tells and asks.
 #[derive(Debug)]
 pub enum Event {
@@ -165,11 +210,8 @@ pub enum Event {
     Disconnect(ConnId, CloseReason),
     /// Do a job; answered by `JobDone`.
     Job(JobToken, Job),
-    /// Block bytes taken in (positive) or given up (negative) since the last one, for the
-    /// engine's disk budget: see [`crate::storage::InFlight`].
-    DiskBytes(i64),
-    /// More or fewer peers are wanted; the engine asks its sources more or less often.
-    WantPeers(bool),
+    /// How much peers are wanted; the engine asks its sources accordingly.
+    WantPeers(Want),
     /// A DHT node's endpoint, from a PORT message.
     DhtNode(SocketAddr),
     /// For the embedder; the torrent's id is already in it.

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::bitfield::Bitfield;
-use super::peer::{Base, MAX_ALLOWED_FAST, MAX_EARLY_HAVES, Peer, Pieces};
+use super::peer::{Base, Peer, Pieces};
 use super::{Event, Swarm};
 use crate::event::{CloseReason, PeerSource};
 use crate::io::ConnId;
@@ -30,8 +30,10 @@ impl Swarm {
             self.close(conn, reason, events);
             return;
         }
+        let max_allowed = usize::from(self.config.swarm.max_allowed_fast);
         match message {
-            Message::KeepAlive | Message::Suggest(_) | Message::Piece { .. } => {}
+            Message::KeepAlive | Message::Piece { .. } => {}
+            Message::Suggest(piece) => self.on_suggest(conn, piece),
             Message::Choke => self.on_choke(conn),
             Message::Unchoke => {
                 peer.choking = false;
@@ -57,7 +59,7 @@ impl Swarm {
             Message::Cancel(block) => self.on_cancel(conn, block, events),
             Message::Reject(block) => self.on_reject(conn, block, events),
             Message::AllowedFast(piece) => {
-                if peer.allowed_in.len() < MAX_ALLOWED_FAST && !peer.allowed_in.contains(&piece) {
+                if peer.allowed_in.len() < max_allowed && !peer.allowed_in.contains(&piece) {
                     peer.allowed_in.push(piece);
                     self.ask_again(conn, events);
                 }
@@ -72,6 +74,20 @@ impl Swarm {
                 self.on_extension_handshake(conn, &handshake, events);
             }
             Message::Metadata(message) => self.on_metadata_message(conn, message, events),
+        }
+    }
+
+    /// A peer suggests a piece, because it has it at hand (BEP 6).
+    fn on_suggest(&mut self, conn: ConnId, piece: u32) {
+        let most = usize::from(self.config.swarm.max_suggested);
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        if !peer.suggested.contains(&piece) {
+            peer.suggested.push_back(piece);
+            if peer.suggested.len() > most {
+                peer.suggested.pop_front();
+            }
         }
     }
 
@@ -121,6 +137,7 @@ impl Swarm {
 
     fn on_have(&mut self, conn: ConnId, piece: u32, events: &mut Vec<Event>) {
         let max = self.config.swarm.max_pieces;
+        let max_haves = self.config.swarm.max_early_haves as usize;
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
@@ -129,8 +146,8 @@ impl Swarm {
             (Pieces::Early { haves, .. }, _) => {
                 if piece >= max {
                     self.close(conn, CloseReason::Limit("swarm.max_pieces"), events);
-                } else if haves.len() >= MAX_EARLY_HAVES {
-                    self.close(conn, CloseReason::Limit("early haves"), events);
+                } else if haves.len() >= max_haves {
+                    self.close(conn, CloseReason::Limit("swarm.max_early_haves"), events);
                 } else {
                     haves.push(piece);
                 }

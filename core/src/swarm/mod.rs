@@ -12,6 +12,7 @@ pub mod rate;
 mod client;
 mod content;
 mod downloads;
+mod endgame;
 mod exchange;
 mod io;
 mod messages;
@@ -30,7 +31,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
 
-pub use io::{Event, Grant, Input, Job, JobToken, Options};
+pub use io::{Event, Grant, Hello, Input, Job, JobToken, Options, Setup, Want};
 
 use self::choker::{Choker, ChokerConfig};
 use self::content::Content;
@@ -47,14 +48,11 @@ use crate::metadata::Fetch;
 use crate::metainfo::Info;
 use crate::rng::{Choice, Label};
 use crate::slab::{Key, Slab};
-use crate::storage::InFlight;
 use crate::time::{Duration, Instant};
 use crate::wire::BlockRef;
 
 /// Time between looks at rates and overdue requests, while there are peers.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
-/// Peers that left whose addresses are remembered, so that a bad piece can still be blamed.
-const MAX_DEPARTED: usize = 256;
 
 /// What the swarm is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +78,7 @@ enum Phase {
 enum Pending {
     Open,
     Read { conn: ConnId, block: BlockRef },
-    Write { piece: u32, bytes: u32 },
+    Write { piece: u32 },
     Check { piece: u32 },
     Hash { piece: u32 },
     Commit { piece: u32 },
@@ -116,7 +114,6 @@ pub struct Swarm {
     connects: u64,
     port: Option<u16>,
     jobs: Slab<Pending>,
-    flight: InFlight,
     /// Peers with requests that may be served, in turn.
     serving: VecDeque<ConnId>,
     /// Block bytes being read for peers or unsent, over all of them.
@@ -133,7 +130,7 @@ pub struct Swarm {
     dirty: bool,
     saving: bool,
     save_at: Option<Instant>,
-    wants_peers: bool,
+    want: Want,
     housekeeping_at: Option<Instant>,
     /// Work is left over from this input.
     unfinished: bool,
@@ -152,26 +149,24 @@ impl fmt::Debug for Swarm {
 }
 
 impl Swarm {
-    /// Starts a torrent: with its metadata (`info`) storage is opened, without it the metadata
-    /// is fetched from peers first. `number` and `seed` name its random streams.
+    /// Starts a torrent: with its metadata storage is opened, without it the metadata is fetched
+    /// from peers first.
     #[must_use]
-    pub fn new(
-        config: Arc<Config>,
-        torrent: TorrentId,
-        number: u64,
-        seed: &[u8; 32],
-        hashes: InfoHashes,
-        info: Option<Arc<Info>>,
-        options: Options,
-        now: Instant,
-        events: &mut Vec<Event>,
-    ) -> Self {
+    pub fn new(config: Arc<Config>, setup: Setup, now: Instant, events: &mut Vec<Event>) -> Self {
+        let Setup {
+            torrent,
+            number,
+            seed,
+            hashes,
+            info,
+            options,
+        } = setup;
         let mut swarm = Self {
             torrent,
             hashes,
             options,
             now,
-            choice: Choice::new(seed, Label::Swarm(number)),
+            choice: Choice::new(&seed, Label::Swarm(number)),
             phase: Phase::Metadata,
             info: None,
             content: None,
@@ -190,7 +185,6 @@ impl Swarm {
             connects: 0,
             port: None,
             jobs: Slab::default(),
-            flight: InFlight::default(),
             serving: VecDeque::new(),
             outbound: 0,
             upload_claimed: 0,
@@ -202,7 +196,7 @@ impl Swarm {
             dirty: false,
             saving: false,
             save_at: None,
-            wants_peers: true,
+            want: Want::Nobody,
             housekeeping_at: None,
             unfinished: false,
             timeout: None,
@@ -221,25 +215,7 @@ impl Swarm {
         match input {
             Input::Tick => {}
             Input::PeersFound(source, addrs) => self.on_peers_found(source, addrs, events),
-            Input::Joined {
-                conn,
-                addr,
-                incoming,
-                peer_id,
-                fast,
-                extended,
-                dht,
-            } => {
-                let hello = peer::Hello {
-                    addr,
-                    incoming,
-                    peer_id,
-                    fast,
-                    extended,
-                    dht,
-                };
-                self.on_joined(conn, hello, events);
-            }
+            Input::Joined(conn, hello) => self.on_joined(conn, hello, events),
             Input::Message(conn, message) => self.on_message(conn, message, events),
             Input::BlockPart {
                 conn,
@@ -250,6 +226,7 @@ impl Swarm {
                 self.on_block_part(conn, block, offset, data, events);
             }
             Input::Writable { conn, unsent } => self.on_writable(conn, unsent),
+            Input::Reading { conn, on } => self.on_reading(conn, on),
             Input::Gone { conn, addr, reason } => self.on_gone(conn, addr, reason, events),
             Input::JobDone(token, result) => self.on_job_done(token, result, events),
             Input::Grant(grant) => self.grant = grant,
@@ -336,6 +313,21 @@ impl Swarm {
         events.push(Event::Public(event));
     }
 
+    /// Says why something was decided about a peer.
+    fn explain(&self, conn: ConnId, decision: event::Decision, events: &mut Vec<Event>) {
+        let Some(addr) = self.peers.get(&conn).map(|peer| peer.addr) else {
+            return;
+        };
+        let explained = event::Explained {
+            torrent: self.torrent,
+            conn,
+            addr,
+            decision,
+        };
+        let explained = alloc::boxed::Box::new(explained);
+        self.public(event::Event::Explained(explained), events);
+    }
+
     /// Everything that follows from any input: work that waits is done while it may be, and the
     /// next deadline is computed.
     fn settle(&mut self, events: &mut Vec<Event>) {
@@ -348,14 +340,12 @@ impl Swarm {
             self.refill(events);
             self.serve(events);
             self.connect_more(events);
-            self.tell_wants(events);
+        }
+        if self.phase != Phase::Stopped {
+            self.tell_want(events);
         }
         if self.dirty && !self.saving && self.save_at.is_some_and(|at| at <= self.now) {
             self.save(events);
-        }
-        let change = self.flight.take_change();
-        if change != 0 {
-            events.push(Event::DiskBytes(change));
         }
         self.timeout = self.earliest();
     }
@@ -417,13 +407,28 @@ impl Swarm {
         }
     }
 
-    fn tell_wants(&mut self, events: &mut Vec<Event>) {
+    fn tell_want(&mut self, events: &mut Vec<Event>) {
+        let want = self.wanted();
+        if want != self.want {
+            self.want = want;
+            events.push(Event::WantPeers(want));
+        }
+    }
+
+    fn wanted(&self) -> Want {
+        let is_ready = match self.phase {
+            Phase::Metadata | Phase::Active => true,
+            // Whatever the check finds, something is missing.
+            Phase::Checking => self.content.as_ref().is_some_and(|content| content.lacks),
+            _ => false,
+        };
         let fraction = if self.is_complete() { 8 } else { 2 };
         let enough = (usize::from(self.config.swarm.max_peers) / fraction).max(1);
-        let wants = self.peers.len() < enough;
-        if wants != self.wants_peers {
-            self.wants_peers = wants;
-            events.push(Event::WantPeers(wants));
+        match self.peers.len() {
+            _ if !is_ready => Want::Nobody,
+            0 if self.last_key > 0 && !self.is_complete() => Want::Anybody,
+            peers if peers < enough => Want::More,
+            _ => Want::Enough,
         }
     }
 
@@ -472,6 +477,7 @@ impl Swarm {
     /// Says goodbye to every peer; nothing moves any more.
     fn halt(&mut self, events: &mut Vec<Event>) {
         self.phase = Phase::Halted;
+        self.tell_want(events);
         self.fetch = None;
         let conns: Vec<_> = self.peers.keys().copied().collect();
         for conn in conns {

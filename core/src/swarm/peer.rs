@@ -7,18 +7,13 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::bitfield::Bitfield;
+use super::io::Hello;
 use super::picker::{Has, PeerKey};
 use super::rate::RateMeter;
+use crate::config::SwarmConfig;
 use crate::id::PeerId;
 use crate::time::Instant;
 use crate::wire::BlockRef;
-
-/// Requests a peer queues for us when it does not say (what most clients assume).
-const DEFAULT_REQQ: u32 = 250;
-/// Haves remembered of a peer before the number of pieces is known; more end the connection.
-pub(super) const MAX_EARLY_HAVES: usize = 8_192;
-/// Pieces remembered that a peer allows while it chokes us (BEP 6 speaks of about ten).
-pub(super) const MAX_ALLOWED_FAST: usize = 64;
 
 /// What a peer has.
 #[derive(Debug)]
@@ -102,12 +97,16 @@ pub(super) struct Peer {
     pub(super) last_rate: u64,
     pub(super) last_block: Instant,
     pub(super) snubbed: bool,
+    /// We do not read from it: what it leaves unanswered is not its fault.
+    pub(super) parked: bool,
     pub(super) down: RateMeter,
     /// Blocks it may still send although they were cancelled.
     pub(super) forgiven: u32,
     /// Blocks it sent and nobody asked for.
     pub(super) unasked: u32,
     pub(super) allowed_in: Vec<u32>,
+    /// Pieces it suggests (BEP 6).
+    pub(super) suggested: VecDeque<u32>,
     /// Pieces are fetched from it alone, since it had a part in a bad one.
     pub(super) parole: bool,
     pub(super) bad_pieces: u8,
@@ -135,19 +134,8 @@ pub(super) struct Peer {
     pub(super) allowed_out: Vec<u32>,
 }
 
-/// What a finished handshake says.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Hello {
-    pub(super) addr: SocketAddr,
-    pub(super) incoming: bool,
-    pub(super) peer_id: PeerId,
-    pub(super) fast: bool,
-    pub(super) extended: bool,
-    pub(super) dht: bool,
-}
-
 impl Peer {
-    pub(super) fn new(key: PeerKey, hello: Hello, min_pipeline: u16, now: Instant) -> Self {
+    pub(super) fn new(key: PeerKey, hello: Hello, config: &SwarmConfig, now: Instant) -> Self {
         Self {
             key,
             addr: hello.addr,
@@ -170,16 +158,18 @@ impl Peer {
             wanted: 0,
             asked: VecDeque::new(),
             arriving: None,
-            reqq: DEFAULT_REQQ,
-            pipeline: u32::from(min_pipeline),
+            reqq: config.default_reqq,
+            pipeline: u32::from(config.min_pipeline),
             slow_start: true,
             last_rate: 0,
             last_block: now,
             snubbed: false,
+            parked: false,
             down: RateMeter::default(),
             forgiven: 0,
             unasked: 0,
             allowed_in: Vec::new(),
+            suggested: VecDeque::new(),
             parole: false,
             bad_pieces: 0,
             idle_since: u64::MAX,
@@ -220,6 +210,11 @@ impl Peer {
         }
     }
 
+    /// Whether it answers requests, if only for a few pieces.
+    pub(super) fn may_be_asked(&self) -> bool {
+        !self.choking || !self.allowed_in.is_empty()
+    }
+
     /// Takes a standing request off the list.
     pub(super) fn take_asked(&mut self, block: BlockRef) -> Option<Asked> {
         // Blocks come in the order they were asked for, so it is nearly always the first.
@@ -227,8 +222,11 @@ impl Peer {
         self.asked.remove(at)
     }
 
-    /// When the oldest request becomes overdue, but for `timeout`.
+    /// Since when it owes us a block; `None` when it owes none, or could not give it.
     pub(super) fn waits_since(&self) -> Option<Instant> {
+        if self.parked {
+            return None;
+        }
         let oldest = self.asked.front().map(|asked| asked.at)?;
         Some(oldest.max(self.last_block))
     }

@@ -8,9 +8,6 @@ use crate::config::SwarmConfig;
 use crate::event::PeerSource;
 use crate::time::{Duration, Instant};
 
-/// Endpoints and addresses that are never connected to again; the oldest is forgotten first.
-const MAX_BANNED: usize = 1_000;
-
 /// A known endpoint.
 #[derive(Debug)]
 struct Known {
@@ -142,14 +139,13 @@ impl Peers {
 
     /// A connection to `addr` stands.
     pub(super) fn on_connected(&mut self, addr: SocketAddr) {
-        self.change(addr, |known| {
-            known.state = State::Connected;
-            known.failures = 0;
-        });
+        self.change(addr, |known| known.state = State::Connected);
     }
 
     /// A connection to `addr` ended or an attempt failed. It is tried again after
-    /// `reconnect_delay` times (failures + 1), and forgotten after too many failures.
+    /// `reconnect_delay` times (failures + 1), and forgotten after too many failures in a row. A
+    /// handshake alone is no success: a peer that shakes hands and hangs up, time after time,
+    /// has `failed` as often.
     pub(super) fn on_closed(
         &mut self,
         config: &SwarmConfig,
@@ -160,7 +156,11 @@ impl Peers {
         let Some(known) = self.known.get(&addr) else {
             return;
         };
-        let failures = known.failures.saturating_add(u8::from(failed));
+        let failures = if failed {
+            known.failures.saturating_add(1)
+        } else {
+            0
+        };
         if failures >= config.max_peer_failures {
             self.forget(addr);
             return;
@@ -192,25 +192,25 @@ impl Peers {
     }
 
     /// Never connects to `addr` again, nor lets it in, from whatever port.
-    pub(super) fn ban(&mut self, addr: SocketAddr) {
+    pub(super) fn ban(&mut self, config: &SwarmConfig, addr: SocketAddr) {
         self.forget(addr);
-        self.remember_ban(ban_key(addr));
+        self.remember_ban(config, ban_key(addr));
     }
 
     /// Never connects to this one endpoint again: it is our own.
-    pub(super) fn never(&mut self, addr: SocketAddr) {
+    pub(super) fn never(&mut self, config: &SwarmConfig, addr: SocketAddr) {
         self.forget(addr);
-        self.remember_ban(addr);
+        self.remember_ban(config, addr);
     }
 
-    fn remember_ban(&mut self, key: SocketAddr) {
+    fn remember_ban(&mut self, config: &SwarmConfig, key: SocketAddr) {
         if self.banned_by_addr.contains_key(&key) {
             return;
         }
         self.banned_by_addr.insert(key, self.bans);
         self.banned.insert((self.bans, key));
         self.bans += 1;
-        if self.banned.len() > MAX_BANNED
+        if self.banned.len() > config.max_banned as usize
             && let Some((_, oldest)) = self.banned.pop_first()
         {
             self.banned_by_addr.remove(&oldest);
@@ -358,6 +358,29 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_is_no_success_but_a_block_is() {
+        let config = SwarmConfig::default();
+        let mut peers = Peers::default();
+        peers.on_found(&config, PeerSource::Dht, addr(1));
+        let mut now = 0;
+        // It shakes hands and hangs up, again and again: each wait is longer than the last.
+        for failures in 1..=2 {
+            assert_eq!(peers.next_to_connect(at(now)), Some(addr(1)));
+            peers.on_connected(addr(1));
+            peers.on_closed(&config, addr(1), true, at(now));
+            let wait = 60 * (failures + 1);
+            assert_eq!(peers.next_to_connect(at(now + wait - 1)), None);
+            now += wait;
+        }
+        // It gave something this time, and closed in order: as if it were new.
+        assert_eq!(peers.next_to_connect(at(now)), Some(addr(1)));
+        peers.on_connected(addr(1));
+        peers.on_closed(&config, addr(1), false, at(now));
+        assert_eq!(peers.next_to_connect(at(now + 59)), None);
+        assert_eq!(peers.next_to_connect(at(now + 60)), Some(addr(1)));
+    }
+
+    #[test]
     fn a_full_table_keeps_the_better_sources() {
         let config = SwarmConfig {
             max_known_peers: 2,
@@ -376,18 +399,18 @@ mod tests {
         let config = SwarmConfig::default();
         let mut peers = Peers::default();
         peers.on_found(&config, PeerSource::Dht, addr(1));
-        peers.ban(addr(1));
+        peers.ban(&config, addr(1));
         assert!(!peers.on_found(&config, PeerSource::Dht, addr(1)));
         assert!(peers.is_banned(SocketAddr::from(([10, 0, 0, 1], 9))));
         peers.on_found(&config, PeerSource::Dht, addr(2));
         peers.set_seed(addr(2), true);
         peers.set_complete(true);
         assert_eq!(peers.next_to_connect(at(1)), None);
-        for n in 0..=MAX_BANNED as u32 {
-            peers.ban(SocketAddr::from((n.to_be_bytes(), 1)));
+        for n in 0..=config.max_banned {
+            peers.ban(&config, SocketAddr::from((n.to_be_bytes(), 1)));
         }
-        assert_eq!(peers.banned.len(), MAX_BANNED);
-        assert_eq!(peers.banned_by_addr.len(), MAX_BANNED);
+        assert_eq!(peers.banned.len(), config.max_banned as usize);
+        assert_eq!(peers.banned_by_addr.len(), config.max_banned as usize);
     }
 
     quickcheck! {
@@ -405,7 +428,7 @@ mod tests {
                     4 => peers.on_closed(&config, addr, n % 2 == 0, now),
                     5 => peers.set_seed(addr, n % 2 == 0),
                     6 => peers.set_complete(n % 2 == 0),
-                    _ => peers.ban(addr),
+                    _ => peers.ban(&config, addr),
                 }
                 let count = |state: fn(&State) -> bool| {
                     peers.known.values().filter(|known| state(&known.state)).count()

@@ -76,26 +76,15 @@ impl Swarm {
                 self.finish_stop(events);
             }
             Pending::Close => self.finish_stop(events),
-            _ if !self.is_open_to_peers() => {
-                // Nothing is begun any more; what is written counts until it is.
-                match job {
-                    Pending::Write { piece, bytes } => {
-                        self.flight.on_written(piece, bytes.into());
-                    }
-                    Pending::Hash { piece } | Pending::Commit { piece } => {
-                        self.flight.on_gone(piece);
-                    }
-                    _ => {}
-                }
-            }
+            // Nothing is begun any more.
+            _ if !self.is_open_to_peers() => {}
             Pending::Open => match result {
                 JobResult::Opened(opened) => self.on_opened(*opened, events),
                 other => self.storage_failed(None, error_of(&other), events),
             },
             Pending::Check { piece } => self.on_checked(piece, &result, events),
             Pending::Read { conn, block } => self.on_read(conn, block, result, events),
-            Pending::Write { piece, bytes } => {
-                self.flight.on_written(piece, bytes.into());
+            Pending::Write { piece } => {
                 if let JobResult::Failed(error) = result
                     && error != JobError::Cancelled
                 {
@@ -106,7 +95,9 @@ impl Swarm {
             Pending::Commit { piece } => match result {
                 JobResult::Committed => self.on_committed(piece, events),
                 other => match error_of(&other) {
-                    JobError::Missing | JobError::Cancelled => self.begin_anew(piece, events),
+                    error @ (JobError::Missing | JobError::Cancelled) => {
+                        self.on_lost(piece, error, events);
+                    }
                     error => self.storage_failed(Some(piece), error, events),
                 },
             },
@@ -127,6 +118,7 @@ impl Swarm {
         for piece in 0..count {
             let byte = opened.present.get(piece as usize / 8).copied().unwrap_or(0);
             if byte & (0x80 >> (piece % 8)) == 0 {
+                content.lacks |= content.picker.wants(piece);
                 continue;
             }
             if trusted.as_ref().is_some_and(|trusted| trusted.get(piece)) {
@@ -177,8 +169,13 @@ impl Swarm {
                 content.picker.set_have(piece);
                 self.dirty = true;
             }
-            JobResult::Hashed(_) => content.check.bad += 1,
-            JobResult::Failed(JobError::Missing | JobError::Cancelled) => {}
+            JobResult::Hashed(_) => {
+                content.check.bad += 1;
+                content.lacks |= content.picker.wants(piece);
+            }
+            JobResult::Failed(JobError::Missing | JobError::Cancelled) => {
+                content.lacks |= content.picker.wants(piece);
+            }
             other => {
                 self.storage_failed(Some(piece), error_of(other), events);
                 return;
@@ -212,7 +209,6 @@ impl Swarm {
 
     /// The last block of `piece` came.
     pub(super) fn verify(&mut self, piece: u32, events: &mut Vec<Event>) {
-        self.flight.on_whole(piece);
         self.job(Pending::Hash { piece }, Job::Hash { piece }, events);
     }
 
@@ -224,15 +220,31 @@ impl Swarm {
             }
             JobResult::Hashed(_) => self.on_bad_piece(piece, events),
             other => match error_of(other) {
-                JobError::Missing | JobError::Cancelled => self.begin_anew(piece, events),
+                error @ (JobError::Missing | JobError::Cancelled) => {
+                    self.on_lost(piece, error, events);
+                }
                 error => self.storage_failed(Some(piece), error, events),
             },
         }
     }
 
+    /// Storage has not kept what it was given of `piece`: it is fetched anew, but not for ever.
+    fn on_lost(&mut self, piece: u32, error: JobError, events: &mut Vec<Event>) {
+        let most = self.config.swarm.max_lost_pieces;
+        let Some(content) = &mut self.content else {
+            return;
+        };
+        let times = content.lost.entry(piece).or_default();
+        *times = times.saturating_add(1);
+        if *times > most {
+            self.storage_failed(Some(piece), error, events);
+        } else {
+            self.begin_anew(piece, events);
+        }
+    }
+
     /// Drops what is kept of `piece`; nobody is to blame.
     fn begin_anew(&mut self, piece: u32, events: &mut Vec<Event>) {
-        self.flight.on_gone(piece);
         self.job(Pending::Discard, Job::Discard { piece }, events);
         if let Some(content) = &mut self.content {
             content.picker.on_hash_failed(piece);
@@ -265,7 +277,7 @@ impl Swarm {
         for key in contributors {
             let Some(conn) = self.by_key.get(&key).copied() else {
                 if let Some(addr) = self.address_of(key).filter(|_| alone) {
-                    self.known.ban(addr);
+                    self.known.ban(&self.config.swarm, addr);
                 }
                 continue;
             };
@@ -281,7 +293,6 @@ impl Swarm {
     }
 
     fn on_committed(&mut self, piece: u32, events: &mut Vec<Event>) {
-        self.flight.on_gone(piece);
         let Some(content) = &mut self.content else {
             return;
         };

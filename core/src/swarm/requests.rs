@@ -3,8 +3,9 @@
 use alloc::vec::Vec;
 
 use super::peer::Asked;
-use super::picker::{BLOCK_LENGTH, PickOptions};
+use super::picker::{BLOCK_LENGTH, PickOptions, PickReason};
 use super::{Event, Phase, Swarm};
+use crate::event::Decision;
 use crate::io::ConnId;
 use crate::wire::{BlockRef, Message};
 
@@ -46,8 +47,13 @@ impl Swarm {
         }
     }
 
-    /// Fills a peer's pipeline.
+    /// Fills a peer's pipeline; in endgame an idle peer races a slower one.
     pub(super) fn request_from(&mut self, conn: ConnId, events: &mut Vec<Event>) {
+        self.fill(conn, events);
+        self.race(conn, events);
+    }
+
+    fn fill(&mut self, conn: ConnId, events: &mut Vec<Event>) {
         if self.phase != Phase::Active {
             return;
         }
@@ -55,8 +61,7 @@ impl Swarm {
         let (Some(content), Some(peer)) = (&mut self.content, self.peers.get_mut(&conn)) else {
             return;
         };
-        let allowed = !peer.choking || !peer.allowed_in.is_empty();
-        if !allowed || !peer.interested || peer.idle_since == self.epoch {
+        if !peer.may_be_asked() || !peer.interested || peer.idle_since == self.epoch {
             return;
         }
         let most = u32::from(swarm.max_pipeline).min(peer.reqq).max(1);
@@ -69,22 +74,30 @@ impl Swarm {
         if count == 0 {
             return;
         }
+        peer.suggested.make_contiguous();
         let options = PickOptions {
             count,
             reverse: peer.snubbed,
             whole_pieces: content.picker.suits_whole_pieces(peer.last_rate),
             parole: peer.parole,
             allowed: peer.choking.then_some(&peer.allowed_in[..]),
-            ..PickOptions::default()
+            suggested: peer.suggested.as_slices().0,
         };
         let Some(has) = peer.has() else { return };
         self.blocks.clear();
-        content
-            .picker
-            .pick(peer.key, has, &options, &mut self.choice, &mut self.blocks);
-        if self.blocks.len() < count {
+        let (choice, blocks) = (&mut self.choice, &mut self.blocks);
+        let reason = content.picker.pick(peer.key, has, &options, choice, blocks);
+        if blocks.len() < count {
             peer.idle_since = self.epoch;
         }
+        self.ask(conn, reason, events);
+    }
+
+    /// Asks a peer for the blocks that were picked for it.
+    pub(super) fn ask(&mut self, conn: ConnId, reason: PickReason, events: &mut Vec<Event>) {
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         for block in self.blocks.iter().copied() {
             peer.asked.push_back(Asked {
                 block,
@@ -92,6 +105,15 @@ impl Swarm {
                 late: false,
             });
             events.push(Event::Send(conn, Message::Request(block)));
+        }
+        let blocks = self.blocks.len() as u32;
+        if let (true, Some(first)) = (self.config.explain, self.blocks.first().copied()) {
+            let decision = Decision::Asked {
+                first,
+                blocks,
+                reason,
+            };
+            self.explain(conn, decision, events);
         }
     }
 
@@ -111,6 +133,14 @@ impl Swarm {
             content.picker.on_abort(peer.key, asked.block);
         }
         self.epoch += 1;
+    }
+
+    /// We stop reading from a peer, or go on: its time to answer begins anew.
+    pub(super) fn on_reading(&mut self, conn: ConnId, on: bool) {
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.parked = !on;
+            peer.last_block = self.now;
+        }
     }
 
     /// A peer will not send a block.

@@ -7,18 +7,17 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::bitfield::Bitfield;
-use super::peer::{Base, Hello, Peer, Pieces};
+use super::io::Hello;
+use super::peer::{Base, Peer, Pieces};
 use super::picker::PeerKey;
-use super::{Event, MAX_DEPARTED, Phase, Swarm, client};
-use crate::event::{self, CloseReason, PeerConnected, Transport};
+use super::{Event, Phase, Swarm, client};
+use crate::event::{self, CloseReason, PeerConnected};
 use crate::io::ConnId;
 use crate::wire::fast::allowed_fast;
 use crate::wire::{ExtensionHandshake, Message};
 
 /// Haves sent to one peer for one input; the rest follows at once.
 const HAVES_PER_SLICE: u32 = 1_024;
-/// Pieces a choked peer may begin with (BEP 6 suggests ten).
-const ALLOWED_FAST: usize = 10;
 
 impl Swarm {
     pub(super) fn on_joined(&mut self, conn: ConnId, hello: Hello, events: &mut Vec<Event>) {
@@ -35,7 +34,7 @@ impl Swarm {
         }
         self.last_key = self.last_key.wrapping_add(1);
         let key = PeerKey(self.last_key);
-        let peer = Peer::new(key, hello, self.config.swarm.min_pipeline, self.now);
+        let peer = Peer::new(key, hello, &self.config.swarm, self.now);
         self.by_key.insert(key, conn);
         self.peers.insert(conn, peer);
         let connected = PeerConnected {
@@ -43,8 +42,8 @@ impl Swarm {
             conn,
             addr: hello.addr,
             incoming: hello.incoming,
-            transport: Transport::Tcp,
-            encrypted: false,
+            transport: hello.transport,
+            encryption: hello.encryption,
             client: client::name(&hello.peer_id),
         };
         self.public(event::Event::PeerConnected(Box::new(connected)), events);
@@ -211,7 +210,12 @@ impl Swarm {
         }
         let count = content.info.piece_count;
         let hash = self.hashes.short();
-        let mut set = allowed_fast(peer.addr.ip(), hash, count, ALLOWED_FAST);
+        let mut set = allowed_fast(
+            peer.addr.ip(),
+            hash,
+            count,
+            self.config.swarm.allowed_fast.into(),
+        );
         set.retain(|piece| content.picker.have().get(*piece) && !peer.has_piece(*piece));
         let allowed = set
             .iter()
@@ -254,7 +258,9 @@ impl Swarm {
     ) {
         match conn {
             Some(conn) => self.forget_peer(conn, reason, events),
-            None if reason == CloseReason::SelfConnection => self.known.never(addr),
+            None if reason == CloseReason::SelfConnection => {
+                self.known.never(&self.config.swarm, addr)
+            }
             None if self.known.is_connecting(addr) => {
                 self.known
                     .on_closed(&self.config.swarm, addr, true, self.now);
@@ -278,9 +284,10 @@ impl Swarm {
         };
         let (addr, listen) = (peer.addr, peer.listen);
         self.close(conn, CloseReason::Banned, events);
-        self.known.ban(addr);
+        let config = &self.config.swarm;
+        self.known.ban(config, addr);
         if let Some(listen) = listen {
-            self.known.ban(listen);
+            self.known.ban(config, listen);
         }
     }
 
@@ -306,7 +313,7 @@ impl Swarm {
         self.fill_slots |= !peer.choked;
         if peer.down.total() > 0 {
             self.departed.push_back((peer.key, peer.addr));
-            if self.departed.len() > MAX_DEPARTED {
+            if self.departed.len() > usize::from(self.config.swarm.max_departed) {
                 self.departed.pop_front();
             }
         }

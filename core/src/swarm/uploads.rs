@@ -6,7 +6,7 @@ use super::choker::{Decision, Mode, PeerFacts, Prefix};
 use super::peer::Peer;
 use super::picker::BLOCK_LENGTH;
 use super::{Event, Job, Pending, Phase, Swarm};
-use crate::event::CloseReason;
+use crate::event::{self, CloseReason};
 use crate::io::{ConnId, JobError, JobResult};
 use crate::wire::{BlockRef, Message};
 
@@ -229,6 +229,16 @@ impl Swarm {
             return;
         }
         peer.choked = !decision.unchoke;
+        if self.config.explain {
+            let told = event::Decision::Choke {
+                choked: peer.choked,
+                reason: decision.reason,
+            };
+            self.explain(conn, told, events);
+        }
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
         if decision.unchoke {
             peer.last_unchoked = Some(self.now);
             peer.since_unchoke = 0;

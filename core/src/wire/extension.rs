@@ -15,9 +15,6 @@ pub const UT_METADATA: u8 = 2;
 /// Our number for `lt_donthave` (BEP 54).
 pub const LT_DONTHAVE: u8 = 3;
 
-/// Bytes of a client's name that are kept; names are for people, and short.
-const MAX_CLIENT: usize = 128;
-
 /// The numbers a peer gave to extensions; 0 is off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Numbers {
@@ -89,9 +86,9 @@ pub fn encode_handshake(handshake: &ExtensionHandshake, buf: &mut Vec<u8>) {
 }
 
 /// Reads the dictionary of an extension handshake; `None` when it is not one. Fields of the wrong
-/// type or out of range are read as left out.
+/// type or out of range are read as left out; of the client's name `max_name` bytes are kept.
 #[must_use]
-pub fn decode_handshake(payload: &[u8]) -> Option<Box<ExtensionHandshake>> {
+pub fn decode_handshake(payload: &[u8], max_name: u16) -> Option<Box<ExtensionHandshake>> {
     // Some clients pad the dictionary; what follows it means nothing.
     let (document, _) = bencode::decode_prefix(payload, &bencode::Limits::MESSAGE).ok()?;
     let root = document.root().as_dict()?;
@@ -111,16 +108,17 @@ pub fn decode_handshake(payload: &[u8]) -> Option<Box<ExtensionHandshake>> {
             .and_then(|size| u32::try_from(size).ok()),
         port: root.int(b"p").and_then(|port| u16::try_from(port).ok()),
         reqq: root.int(b"reqq").and_then(|reqq| u32::try_from(reqq).ok()),
-        client: root.bytes(b"v").map(client_name),
+        client: root.bytes(b"v").map(|name| client_name(name, max_name)),
         your_ip,
         upload_only: root.int(b"upload_only").is_some_and(|value| value != 0),
     }))
 }
 
-fn client_name(bytes: &[u8]) -> String {
-    let mut name: String = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_CLIENT)]).into();
+fn client_name(bytes: &[u8], max: u16) -> String {
+    let max = usize::from(max);
+    let mut name: String = String::from_utf8_lossy(&bytes[..bytes.len().min(max)]).into();
     // A replacement character is longer than the byte it stands for.
-    while name.len() > MAX_CLIENT {
+    while name.len() > max {
         name.pop();
     }
     name
@@ -132,14 +130,20 @@ mod tests {
     use quickcheck::quickcheck;
     use std::format;
 
+    const MAX_CLIENT: usize = 128;
+
+    fn read(payload: &[u8]) -> Option<Box<ExtensionHandshake>> {
+        decode_handshake(payload, MAX_CLIENT as u16)
+    }
+
     #[test]
     fn example_of_bep_10() {
         // As printed, the key's length counts its micro sign as one byte, the name's as two.
         let printed =
             b"d1:md11:LT_metadatai1e6:\xc2\xb5T_PEXi2ee1:pi6881e1:v13:\xc2\xb5Torrent 1.2e";
-        assert_eq!(decode_handshake(printed), None);
+        assert_eq!(read(printed), None);
         let text = b"d1:md11:LT_metadatai1e6:\xb5T_PEXi2ee1:pi6881e1:v13:\xc2\xb5Torrent 1.2e";
-        let read = decode_handshake(text).unwrap();
+        let read = read(text).unwrap();
         assert_eq!(read.port, Some(6881));
         assert_eq!(read.client.as_deref(), Some("\u{b5}Torrent 1.2"));
         assert_eq!((read.ut_metadata, read.ut_pex), (None, None));
@@ -149,13 +153,10 @@ mod tests {
     fn fields_of_the_wrong_kind_are_left_out() {
         let text = b"d1:md11:ut_metadatai300e6:ut_pexi-1ee13:metadata_sizei-5e1:p3:abc4:reqqi\
             99999999999e1:vi3e6:yourip5:abcdee";
-        assert_eq!(
-            *decode_handshake(text).unwrap(),
-            ExtensionHandshake::default()
-        );
-        assert_eq!(decode_handshake(b"le"), None);
-        assert_eq!(decode_handshake(b"d1:m"), None);
-        assert_eq!(decode_handshake(b""), None);
+        assert_eq!(*read(text).unwrap(), ExtensionHandshake::default());
+        assert_eq!(read(b"le"), None);
+        assert_eq!(read(b"d1:m"), None);
+        assert_eq!(read(b""), None);
     }
 
     #[test]
@@ -165,7 +166,7 @@ mod tests {
             ut_pex: 8,
             lt_donthave: 7,
         };
-        numbers.update(&decode_handshake(b"d1:md6:ut_pexi0eee").unwrap());
+        numbers.update(&read(b"d1:md6:ut_pexi0eee").unwrap());
         assert_eq!(
             numbers,
             Numbers {
@@ -181,14 +182,14 @@ mod tests {
         let mut text = format!("d1:v{}:", 3000).into_bytes();
         text.extend_from_slice(&[0xff; 3000]);
         text.push(b'e');
-        let name = decode_handshake(&text).unwrap().client.unwrap();
+        let name = read(&text).unwrap().client.unwrap();
         assert!(!name.is_empty() && name.len() <= MAX_CLIENT);
     }
 
     quickcheck! {
         fn round_trips(
             size: Option<u32>, port: Option<u16>, reqq: Option<u32>, client: Option<String>,
-            ip: Option<u128>, v4: bool, upload_only: bool, on: (bool, bool)
+            ip: Option<(u128, bool)>, upload_only: bool, on: (bool, bool)
         ) -> bool {
             let handshake = ExtensionHandshake {
                 ut_metadata: Some(if on.0 { UT_METADATA } else { 0 }),
@@ -198,18 +199,18 @@ mod tests {
                 port,
                 reqq,
                 client: client.map(|name| name.chars().take(MAX_CLIENT / 4).collect()),
-                your_ip: ip.map(|ip| {
+                your_ip: ip.map(|(ip, v4)| {
                     if v4 { IpAddr::V4((ip as u32).into()) } else { IpAddr::V6(ip.into()) }
                 }),
                 upload_only,
             };
             let mut buf = Vec::new();
             encode_handshake(&handshake, &mut buf);
-            decode_handshake(&buf).as_deref() == Some(&handshake)
+            read(&buf).as_deref() == Some(&handshake)
         }
 
         fn arbitrary_bytes_never_panic(bytes: Vec<u8>) -> bool {
-            decode_handshake(&bytes).is_none_or(|read| read.client.is_none_or(|v| v.len() <= 128))
+            read(&bytes).is_none_or(|read| read.client.is_none_or(|v| v.len() <= 128))
         }
     }
 }

@@ -251,7 +251,7 @@ impl Decoder {
                     };
                     let kind = *kind;
                     self.body = Body::Head;
-                    return on_whole(kind, &payload).map(Some);
+                    return on_whole(kind, &payload, config).map(Some);
                 }
                 Body::Skip { left } => {
                     let skipped = (*left as usize).min(chunk.len());
@@ -422,12 +422,12 @@ fn check_block(block: BlockRef, config: &WireConfig) -> Result<(), &'static str>
     }
 }
 
-fn on_whole(kind: Whole, payload: &Bytes) -> Result<Decoded, &'static str> {
+fn on_whole(kind: Whole, payload: &Bytes, config: &WireConfig) -> Result<Decoded, &'static str> {
     Ok(match kind {
         Whole::Bitfield => Decoded::Message(Message::Bitfield(payload.clone())),
         Whole::ExtensionHandshake => {
-            let handshake =
-                extension::decode_handshake(payload).ok_or("malformed extension handshake")?;
+            let handshake = extension::decode_handshake(payload, config.max_client_name)
+                .ok_or("malformed extension handshake")?;
             Decoded::Message(Message::ExtensionHandshake(handshake))
         }
         Whole::Metadata => match metadata::Message::decode(payload) {

@@ -18,7 +18,7 @@ pub use fast::allowed_fast;
 pub use message::{BlockRef, ExtensionHandshake, Message};
 
 use crate::config::{Config, WireConfig};
-use crate::event::CloseReason;
+use crate::event::{CloseReason, Encryption};
 use crate::id::{Id20, PeerId};
 use crate::io::{ConnId, Outbox};
 use crate::time::Instant;
@@ -37,6 +37,9 @@ pub enum Input {
     Received(BytesMut),
     /// This many bytes left for the kernel.
     Sent(u32),
+    /// Whether the stream is read from. While it is not, by our own choice, silence is not the
+    /// remote's.
+    Reading(bool),
     /// Answer an inbound handshake: we have that torrent.
     Admit {
         /// The info-hash it asked for.
@@ -105,6 +108,8 @@ pub struct Wire {
     opened: Instant,
     heard: Instant,
     spoke: Instant,
+    /// We do not read.
+    parked: bool,
     unsent: usize,
 }
 
@@ -178,6 +183,7 @@ impl Wire {
             opened: now,
             heard: now,
             spoke: now,
+            parked: false,
             unsent: 0,
         }
     }
@@ -207,6 +213,11 @@ impl Wire {
                 self.on_sent(bytes as usize, events);
                 Ok(())
             }
+            Input::Reading(on) => {
+                self.parked = !on;
+                self.heard = now;
+                Ok(())
+            }
             Input::Admit { info_hash } => self.on_admit(now, info_hash, out, events),
             Input::Send(message) => self.send(now, &message, out),
         };
@@ -229,8 +240,9 @@ impl Wire {
                 Some(self.opened + config.handshake_timeout)
             }
             Phase::Open(_) => self.behind.or_else(|| {
-                let idle = self.heard + config.idle_timeout;
-                Some(idle.min(self.spoke + config.keep_alive))
+                let speak = self.spoke + config.keep_alive;
+                let idle = (!self.parked).then_some(self.heard + config.idle_timeout);
+                Some(idle.map_or(speak, |idle| idle.min(speak)))
             }),
         }
     }
@@ -276,6 +288,12 @@ impl Wire {
     #[must_use]
     pub fn dht(&self) -> bool {
         self.dht
+    }
+
+    /// How the stream is encrypted.
+    #[must_use]
+    pub fn encryption(&self) -> Encryption {
+        Encryption::Plain
     }
 
     /// The remote's extension numbers so far.
@@ -333,8 +351,12 @@ impl Wire {
             {
                 Err(CloseReason::HandshakeTimeout)
             }
-            // What was read and not worked off is no silence.
-            Phase::Open(_) if self.behind.is_none() && now >= self.heard + config.idle_timeout => {
+            // What was read and not worked off is no silence, nor is what we do not read.
+            Phase::Open(_)
+                if self.behind.is_none()
+                    && !self.parked
+                    && now >= self.heard + config.idle_timeout =>
+            {
                 Err(CloseReason::Idle)
             }
             Phase::Open(_) if now >= self.spoke + config.keep_alive => {

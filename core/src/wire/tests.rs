@@ -512,6 +512,21 @@ fn an_announced_length_allocates_nothing() {
 }
 
 #[test]
+fn what_we_do_not_read_is_no_silence() {
+    let mut peer = Peer::open(Config::default(), true, true);
+    let idle = Config::default().wire.idle_timeout;
+    peer.input(Input::Reading(false));
+    let resumed = NOW + idle * 3;
+    peer.at(resumed, Input::Tick);
+    assert_eq!(peer.failure(), None);
+    peer.at(resumed, Input::Reading(true));
+    peer.at(resumed + (idle - Duration::from_micros(1)), Input::Tick);
+    assert_eq!(peer.failure(), None);
+    peer.at(resumed + idle, Input::Tick);
+    assert_eq!(peer.failure(), Some(CloseReason::Idle));
+}
+
+#[test]
 fn silence_ends_and_keep_alives_prevent_it() {
     let config = Config::default().wire;
     let mut peer = Peer::incoming(Config::default());

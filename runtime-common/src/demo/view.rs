@@ -106,7 +106,7 @@ impl View {
                         Transport::Tcp => "tcp",
                         Transport::Utp => "utp",
                     },
-                    "encrypted": link.encrypted,
+                    "encrypted": !link.encryption.is_plain(),
                     "client": link.client,
                 }),
             ),

@@ -345,7 +345,7 @@ impl App for TorrentApp {
                     json!({
                         "address": peer.addr.to_string(),
                         "transport": transport,
-                        "encrypted": peer.encrypted,
+                        "encrypted": !peer.encryption.is_plain(),
                         "client": peer.client,
                     }),
                 );

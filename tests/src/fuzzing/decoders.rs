@@ -132,10 +132,10 @@ pub fn metadata(data: &[u8]) {
 
 /// Extension handshakes.
 pub fn extension_handshake(data: &[u8]) {
-    if let Some(handshake) = extension::decode_handshake(data) {
+    if let Some(handshake) = extension::decode_handshake(data, 128) {
         let mut again = Vec::new();
         extension::encode_handshake(&handshake, &mut again);
-        assert!(extension::decode_handshake(&again).is_some());
+        assert!(extension::decode_handshake(&again, 128).is_some());
     }
 }
 

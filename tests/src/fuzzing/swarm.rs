@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use trackerless_core::Config;
-use trackerless_core::event::{CloseReason, PeerSource};
+use trackerless_core::event::{CloseReason, Encryption, PeerSource, Transport};
 use trackerless_core::id::PeerId;
 use trackerless_core::io::{ConnId, Digest, IoReason, JobError, JobResult, Opened, TorrentId};
 use trackerless_core::metainfo::Torrent;
-use trackerless_core::swarm::{Event, Grant, Input, Job, JobToken, Options, Swarm};
+use trackerless_core::swarm::{Event, Grant, Hello, Input, Job, JobToken, Options, Setup, Swarm};
 use trackerless_core::time::{Duration, Instant};
 use trackerless_core::wire::{BlockRef, ExtensionHandshake, Message};
 
@@ -31,7 +31,6 @@ struct Run {
     links: BTreeMap<ConnId, Link>,
     jobs: BTreeMap<JobToken, Job>,
     answered: BTreeSet<JobToken>,
-    disk: i64,
     next_conn: u64,
     stopped: bool,
 }
@@ -68,10 +67,6 @@ impl Run {
                     assert!(!self.answered.contains(&token), "{token:?} is used again");
                     let fresh = self.jobs.insert(token, job).is_none();
                     assert!(fresh, "{token:?} is used twice");
-                }
-                Event::DiskBytes(change) => {
-                    self.disk += change;
-                    assert!(self.disk >= 0, "gave back more than it took");
                 }
                 Event::Stopped => self.stopped = true,
                 _ => {}
@@ -203,12 +198,14 @@ pub fn swarm(data: &[u8]) {
     };
     let swarm = Swarm::new(
         Arc::new(Config::default()),
-        TorrentId::from_bits(1),
-        0,
-        &[flags; 32],
-        file.info.hashes,
-        (flags & 1 != 0).then(|| file.info.clone()),
-        options,
+        Setup {
+            torrent: TorrentId::from_bits(1),
+            number: 0,
+            seed: [flags; 32],
+            hashes: file.info.hashes,
+            info: (flags & 1 != 0).then(|| file.info.clone()),
+            options,
+        },
         now,
         &mut events,
     );
@@ -219,7 +216,6 @@ pub fn swarm(data: &[u8]) {
         links: BTreeMap::new(),
         jobs: BTreeMap::new(),
         answered: BTreeSet::new(),
-        disk: 0,
         next_conn: 1,
         stopped: false,
     };
@@ -248,15 +244,17 @@ pub fn swarm(data: &[u8]) {
                 run.next_conn += 1;
                 run.links.insert(conn, Link::default());
                 let kind = script.byte();
-                run.give(Input::Joined {
-                    conn,
+                let hello = Hello {
                     addr: address(&mut script),
                     incoming: kind & 1 != 0,
                     peer_id: PeerId([script.byte(); 20]),
                     fast: kind & 2 != 0,
                     extended: kind & 4 != 0,
                     dht: kind & 8 != 0,
-                });
+                    transport: Transport::Tcp,
+                    encryption: Encryption::Plain,
+                };
+                run.give(Input::Joined(conn, hello));
             }
             (3..=6, Some(conn)) => run.message(conn, &mut script),
             (7..=9, Some(conn)) => run.block(conn, &mut script),

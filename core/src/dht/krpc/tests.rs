@@ -123,7 +123,8 @@ fn number(n: u128) -> Id20 {
 }
 
 quickcheck! {
-    fn queries_are_read_as_written(a: u128, b: u128, port: Option<u16>, token: Vec<u8>, t: u32, which: u8, ro: bool, both: bool) -> bool {
+    fn queries_are_read_as_written(a: u128, b: u128, port: Option<u16>, token: Vec<u8>, t: u32, which: u8, flags: (bool, bool)) -> bool {
+        let (ro, both) = flags;
         let token = &token[..token.len().min(MAX_TOKEN)];
         let query = match which % 4 {
             0 => Query::Ping,

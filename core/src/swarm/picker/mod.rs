@@ -12,8 +12,10 @@
 //! or given away by [`Picker::on_late`].
 
 mod buckets;
+mod choose;
 #[cfg(test)]
 mod model;
+mod options;
 mod partial;
 #[cfg(test)]
 mod tests;
@@ -22,147 +24,19 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use self::buckets::Buckets;
-use self::partial::{MAX_REQUESTERS, Partial};
+use self::choose::Pick;
+pub use self::options::{Has, PickOptions, PickReason, PickerConfig, PieceState, Received};
+use self::partial::Partial;
 use super::bitfield::Bitfield;
-use crate::config::SwarmConfig;
 use crate::rng::Choice;
 use crate::wire::BlockRef;
 
 /// Bytes of a block; the last one of a piece may be shorter.
 pub const BLOCK_LENGTH: u32 = 16 * 1024;
 
-/// Places of the rarest pieces that a decision looks at before it lays bitfields over each other.
-const WINDOW: u32 = 256;
-/// Pieces compared by availability after the bitfields were laid over each other.
-const SAMPLE: usize = 16;
-/// Blocks that one decision in endgame looks at.
-const ENDGAME_WINDOW: u32 = 1024;
-/// Seconds within which a peer must bring a piece to be given whole ones.
-const WHOLE_PIECE_SECONDS: u64 = 20;
-/// Largest piece that is kept for one peer because it is fast.
-const MAX_WHOLE_PIECE: u32 = 8 * 1024 * 1024;
-
 /// A peer as its swarm numbers it; never reused while a block stands under its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PeerKey(pub u32);
-
-/// Parameters of a [`Picker`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PickerConfig {
-    /// Pieces picked at random before rarest first.
-    pub random_first: u32,
-    /// Pieces with blocks left to ask for, besides one per peer.
-    pub max_partial_pieces: u32,
-    /// Peers asked for one block at once in endgame, 1 to 3.
-    pub max_requesters: u8,
-}
-
-impl Default for PickerConfig {
-    fn default() -> Self {
-        Self {
-            random_first: 4,
-            max_partial_pieces: 64,
-            max_requesters: MAX_REQUESTERS as u8,
-        }
-    }
-}
-
-impl From<&SwarmConfig> for PickerConfig {
-    fn from(config: &SwarmConfig) -> Self {
-        Self {
-            random_first: config.random_first,
-            max_partial_pieces: config.max_partial_pieces,
-            ..Self::default()
-        }
-    }
-}
-
-/// What a peer has.
-#[derive(Debug, Clone, Copy)]
-pub enum Has<'a> {
-    /// Every piece.
-    All,
-    /// These pieces.
-    Some(&'a Bitfield),
-}
-
-impl Has<'_> {
-    /// Whether the peer has `piece`.
-    #[must_use]
-    pub fn get(&self, piece: u32) -> bool {
-        match self {
-            Self::All => true,
-            Self::Some(field) => field.get(piece),
-        }
-    }
-}
-
-/// What is known of a peer when blocks are picked for it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PickOptions<'a> {
-    /// Most blocks wanted.
-    pub count: usize,
-    /// The most common pieces first: for a snubbed peer, which should not hold up rare ones.
-    pub reverse: bool,
-    /// Keep begun pieces for this peer: it is fast (see [`Picker::suits_whole_pieces`]).
-    pub whole_pieces: bool,
-    /// The peer had a part in a bad piece: it gets pieces alone while there are any.
-    pub parole: bool,
-    /// The only pieces that may be asked for: the peer chokes us and allowed these (BEP 6).
-    pub allowed: Option<&'a [u32]>,
-    /// Pieces the peer suggests (BEP 6): taken before others that nobody has begun.
-    pub suggested: &'a [u32],
-}
-
-/// Why the last block of a decision was picked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum PickReason {
-    /// No block was picked.
-    Nothing,
-    /// Its piece was begun before.
-    Begun,
-    /// The peer suggested its piece.
-    Suggested,
-    /// The peer allowed its piece while it chokes us.
-    AllowedFast,
-    /// Among the first pieces, which are picked at random.
-    Random,
-    /// The lowest piece, since the torrent is fetched in order.
-    Sequential,
-    /// Its piece is rare.
-    Rarest,
-    /// Its piece is common, and the peer is slow.
-    Commonest,
-    /// Its piece is kept for another peer, and there is no other work for this one.
-    Shared,
-    /// Every block has been asked for: another peer may be faster.
-    Endgame,
-}
-
-/// What became of a block that arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Received {
-    /// The first copy: keep it.
-    Fresh,
-    /// We have it: drop it.
-    Duplicate,
-    /// The peer was not asked for it, or no longer: drop it.
-    Unasked,
-}
-
-/// Where a piece stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PieceState {
-    /// Nobody was asked for any of it.
-    Untouched,
-    /// Some blocks were asked for or came.
-    Begun,
-    /// Every block came; its hash is awaited.
-    Unverified,
-    /// Verified.
-    Had,
-}
 
 /// Chooses blocks to request.
 #[derive(Debug)]
@@ -373,8 +247,8 @@ impl Picker {
     /// Whether a peer that brings `rate` bytes per second should be given whole pieces.
     #[must_use]
     pub fn suits_whole_pieces(&self, rate: u64) -> bool {
-        self.piece_length <= MAX_WHOLE_PIECE
-            && rate.saturating_mul(WHOLE_PIECE_SECONDS) >= u64::from(self.piece_length)
+        let brings = rate.saturating_mul(self.config.whole_piece_millis) / 1_000;
+        self.piece_length <= self.config.max_whole_piece && brings >= u64::from(self.piece_length)
     }
 
     /// Whether no wanted block is left that someone has and nobody was asked for. False when
@@ -423,11 +297,55 @@ impl Picker {
             self.pick_new(&mut pick, choice, out);
             self.pick_shared(&mut pick, out);
         }
-        // A suspect's copy would only blur who brought a bad piece.
-        if out.len() < pick.end && !options.parole && self.in_endgame() {
-            self.pick_endgame(&mut pick, choice, out);
-        }
         pick.reason
+    }
+
+    /// Endgame: appends up to `options.count` of `blocks`, the first ones first, that `peer` can
+    /// be asked for although others were, and marks them as asked. Nothing outside endgame, and
+    /// nothing for a suspect, whose copy would only blur who brought a bad piece.
+    ///
+    /// Who else was asked, how long ago and how fast they are is the caller's knowledge, so the
+    /// caller names the blocks.
+    pub fn race(
+        &mut self,
+        peer: PeerKey,
+        has: Has<'_>,
+        options: &PickOptions<'_>,
+        blocks: &[BlockRef],
+        out: &mut Vec<BlockRef>,
+    ) -> PickReason {
+        let end = out.len() + options.count;
+        let may_ask = |piece| {
+            let allowed = options.allowed;
+            has.get(piece) && allowed.is_none_or(|allowed| allowed.contains(&piece))
+        };
+        let mut reason = PickReason::Nothing;
+        if options.parole || !self.in_endgame() {
+            return reason;
+        }
+        let limit = self.config.max_requesters;
+        for block in blocks.iter().copied() {
+            if out.len() >= end {
+                break;
+            }
+            let Some(index) = self.block_index(block) else {
+                continue;
+            };
+            if !self.missing.get(block.piece) || !may_ask(block.piece) {
+                continue;
+            }
+            let Some(partial) = self.partials.get_mut(&block.piece) else {
+                continue;
+            };
+            if partial.strict || !partial.blocks[index as usize].can_ask(peer, limit) {
+                continue;
+            }
+            partial.ask(index, peer);
+            self.sort_open(block.piece);
+            out.push(block);
+            reason = PickReason::Endgame;
+        }
+        reason
     }
 
     /// A block came from `peer`. After `Fresh`, ask [`Self::requesters`] whom to cancel and
@@ -533,268 +451,7 @@ impl Picker {
         contributors
     }
 
-    // The ways to pick, in order of preference.
-
-    fn pick_allowed(&mut self, pick: &mut Pick<'_>, allowed: &[u32], out: &mut Vec<BlockRef>) {
-        for piece in allowed.iter().copied() {
-            if out.len() >= pick.end {
-                return;
-            }
-            if pick.has.get(piece) && self.missing.get(piece) {
-                if self.untouched.get(piece) {
-                    self.begin(piece, pick);
-                }
-                self.take(piece, pick, PickReason::AllowedFast, out);
-            }
-        }
-    }
-
-    /// Begun pieces, the oldest first, so that pieces get finished.
-    fn pick_begun(&mut self, pick: &mut Pick<'_>, out: &mut Vec<BlockRef>) {
-        let mut at = 0;
-        while at < self.open.len() && out.len() < pick.end {
-            let piece = self.open[at];
-            if pick.has.get(piece) && self.is_for(piece, pick) {
-                self.take(piece, pick, PickReason::Begun, out);
-            }
-            // A piece that has nothing left to ask for has made room for the next one.
-            at += usize::from(self.open.get(at) == Some(&piece));
-        }
-    }
-
-    /// Pieces that nobody has begun.
-    fn pick_new(&mut self, pick: &mut Pick<'_>, choice: &mut Choice, out: &mut Vec<BlockRef>) {
-        while out.len() < pick.end && self.may_begin(pick.peer) {
-            let Some((piece, reason)) = self.choose_new(pick, choice) else {
-                return;
-            };
-            self.begin(piece, pick);
-            self.take(piece, pick, reason, out);
-        }
-    }
-
-    /// Pieces kept for others, rather than idle.
-    fn pick_shared(&mut self, pick: &mut Pick<'_>, out: &mut Vec<BlockRef>) {
-        let mut at = 0;
-        while at < self.open.len() && out.len() < pick.end {
-            let piece = self.open[at];
-            if pick.has.get(piece) {
-                self.take(piece, pick, PickReason::Shared, out);
-            }
-            at += usize::from(self.open.get(at) == Some(&piece));
-        }
-    }
-
-    /// Blocks that others were asked for, from a random piece on, so that peers that are done
-    /// do not all race for the same ones.
-    fn pick_endgame(&mut self, pick: &mut Pick<'_>, choice: &mut Choice, out: &mut Vec<BlockRef>) {
-        let limit = self.config.max_requesters;
-        let pivot = choice.below(u64::from(self.piece_count)) as u32;
-        let mut looked = 0;
-        let mut picked = Vec::new();
-        let ring = self
-            .partials
-            .range(pivot..)
-            .chain(self.partials.range(..pivot));
-        'pieces: for (piece, partial) in ring {
-            if !self.missing.get(*piece) || partial.strict || !pick.may_ask(*piece) {
-                continue;
-            }
-            for (index, block) in partial.blocks.iter().enumerate() {
-                if out.len() + picked.len() >= pick.end || looked >= ENDGAME_WINDOW {
-                    break 'pieces;
-                }
-                looked += 1;
-                if block.can_ask(pick.peer, limit) {
-                    picked.push((*piece, index as u32));
-                }
-            }
-        }
-        for (piece, index) in picked {
-            if let Some(partial) = self.partials.get_mut(&piece) {
-                partial.ask(index, pick.peer);
-            }
-            self.sort_open(piece);
-            out.push(self.block_at(piece, index));
-            pick.reason = PickReason::Endgame;
-        }
-    }
-
-    /// Whether a begun piece is for this peer, as long as there is other work.
-    fn is_for(&self, piece: u32, pick: &Pick<'_>) -> bool {
-        let Some(partial) = self.partials.get(&piece) else {
-            return false;
-        };
-        match partial.sole {
-            Some(sole) => sole == pick.peer,
-            None => !pick.options.parole || partial.is_only_of(pick.peer),
-        }
-    }
-
-    /// A peer may begin a piece while few are open, or when none of those it began itself is.
-    fn may_begin(&self, peer: PeerKey) -> bool {
-        (self.open.len() as u32) < self.config.max_partial_pieces
-            || !self.open.iter().any(|piece| {
-                self.partials
-                    .get(piece)
-                    .is_some_and(|partial| partial.starter == peer)
-            })
-    }
-
-    fn choose_new(&self, pick: &Pick<'_>, choice: &mut Choice) -> Option<(u32, PickReason)> {
-        if self.untouched.is_empty() {
-            return None;
-        }
-        let suggested = pick.options.suggested.iter().copied();
-        let mut suggested = suggested.filter(|piece| self.untouched.get(*piece));
-        if let Some(piece) = suggested.find(|piece| pick.has.get(*piece)) {
-            return Some((piece, PickReason::Suggested));
-        }
-        if self.sequential {
-            let piece = self.next_untouched(pick.has, 0)?;
-            return Some((piece, PickReason::Sequential));
-        }
-        let random_from = choice.below(u64::from(self.piece_count)) as u32;
-        if self.have.count_ones() < self.config.random_first {
-            let piece = self.untouched_around(pick.has, random_from)?;
-            return Some((piece, PickReason::Random));
-        }
-        let reason = if pick.options.reverse {
-            PickReason::Commonest
-        } else {
-            PickReason::Rarest
-        };
-        // A peer with little is not likely to have any of the rarest; what it has is compared.
-        let is_sparse = match pick.has {
-            Has::All => false,
-            Has::Some(field) => field.count_ones() < self.piece_count / WINDOW * 2,
-        };
-        let in_window = if is_sparse {
-            None
-        } else {
-            self.choose_in_window(pick, choice)
-        };
-        let piece = in_window.or_else(|| self.choose_overlaid(pick, random_from))?;
-        Some((piece, reason))
-    }
-
-    /// The first piece the peer has among the rarest (or commonest), ties broken by where in its
-    /// bucket the look begins.
-    fn choose_in_window(&self, pick: &Pick<'_>, choice: &mut Choice) -> Option<u32> {
-        let len = self.buckets.len();
-        let mut budget = WINDOW;
-        let mut edge = if pick.options.reverse { 0 } else { len };
-        while budget > 0 {
-            let bucket = if pick.options.reverse {
-                self.buckets.bucket_of(edge)
-            } else {
-                self.buckets.bucket_of(edge.checked_sub(1)?)
-            };
-            let size = bucket.end - bucket.start;
-            if size == 0 {
-                return None;
-            }
-            edge = if pick.options.reverse {
-                bucket.end
-            } else {
-                bucket.start
-            };
-            // Without a seed nobody has what is in the bucket of availability 0.
-            if self.seeds == 0 && bucket.end == len && self.buckets.unavailable() == size {
-                continue;
-            }
-            let looks = size.min(budget);
-            budget -= looks;
-            let from = choice.below(u64::from(size)) as u32;
-            let (tail, head) = (
-                bucket.start + from..bucket.end,
-                bucket.start..bucket.start + from,
-            );
-            let found = tail
-                .chain(head)
-                .take(looks as usize)
-                .filter_map(|place| self.buckets.at(place))
-                .find(|piece| pick.has.get(*piece));
-            if found.is_some() {
-                return found;
-            }
-        }
-        None
-    }
-
-    /// The rarest (or commonest) of some pieces the peer has, from `from` on.
-    fn choose_overlaid(&self, pick: &Pick<'_>, from: u32) -> Option<u32> {
-        let first = self.untouched_around(pick.has, from)?;
-        let mut next = Some(first);
-        let found = core::iter::from_fn(|| {
-            let piece = next?;
-            next = self.next_untouched(pick.has, piece + 1);
-            Some(piece)
-        });
-        let found = found.take(SAMPLE);
-        if pick.options.reverse {
-            found.max_by_key(|piece| self.buckets.availability(*piece))
-        } else {
-            found.min_by_key(|piece| self.buckets.availability(*piece))
-        }
-    }
-
-    fn untouched_around(&self, has: Has<'_>, from: u32) -> Option<u32> {
-        self.next_untouched(has, from)
-            .or_else(|| self.next_untouched(has, 0))
-    }
-
-    fn next_untouched(&self, has: Has<'_>, from: u32) -> Option<u32> {
-        match has {
-            Has::All => self.untouched.next_one(from),
-            Has::Some(field) => self.untouched.next_common(field, from),
-        }
-    }
-
     // Bookkeeping.
-
-    fn begin(&mut self, piece: u32, pick: &Pick<'_>) {
-        let blocks = self.block_count(piece);
-        let mut partial = self.spare.pop().unwrap_or_default();
-        partial.reset(blocks, pick.peer);
-        if self.suspect.get(piece) || pick.options.parole {
-            partial.sole = Some(pick.peer);
-            partial.strict = true;
-        } else if pick.options.whole_pieces && self.piece_length <= MAX_WHOLE_PIECE {
-            partial.sole = Some(pick.peer);
-        }
-        self.partials.insert(piece, partial);
-        self.sort_in(piece);
-    }
-
-    /// Takes free blocks of a begun piece until the peer has enough.
-    fn take(&mut self, piece: u32, pick: &mut Pick<'_>, why: PickReason, out: &mut Vec<BlockRef>) {
-        let Some(partial) = self.partials.get_mut(&piece) else {
-            return;
-        };
-        if partial.sole.is_some_and(|sole| sole != pick.peer) {
-            if partial.strict && partial.is_awaited() {
-                return;
-            }
-            // Nobody works on it, or it was only kept as a favour.
-            partial.sole = partial.strict.then_some(pick.peer);
-        }
-        let before = out.len();
-        let (piece_size, peer) = (self.piece_size(piece), pick.peer);
-        let Some(partial) = self.partials.get_mut(&piece) else {
-            return;
-        };
-        while out.len() < pick.end {
-            let Some(index) = partial.take_free(peer) else {
-                break;
-            };
-            out.push(block_of(piece, index, piece_size));
-        }
-        if out.len() > before {
-            pick.reason = why;
-            self.sort_open(piece);
-        }
-    }
 
     /// Puts a piece where it belongs after it was begun, dropped, had, lost or (un)wanted.
     fn sort_in(&mut self, piece: u32) {
@@ -871,23 +528,6 @@ impl Picker {
         let index = block.begin / BLOCK_LENGTH;
         let exists = index < self.block_count(block.piece);
         (exists && self.block_at(block.piece, index) == block).then_some(index)
-    }
-}
-
-/// One decision under way.
-struct Pick<'a> {
-    peer: PeerKey,
-    has: Has<'a>,
-    options: &'a PickOptions<'a>,
-    /// Length of the output when there are enough blocks.
-    end: usize,
-    reason: PickReason,
-}
-
-impl Pick<'_> {
-    fn may_ask(&self, piece: u32) -> bool {
-        let allowed = self.options.allowed;
-        self.has.get(piece) && allowed.is_none_or(|allowed| allowed.contains(&piece))
     }
 }
 

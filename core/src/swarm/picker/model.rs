@@ -39,6 +39,7 @@ impl Model {
             random_first,
             max_partial_pieces,
             max_requesters: 3,
+            ..PickerConfig::default()
         };
         Self {
             picker: Picker::new(PIECES, PIECE, TOTAL, config),
@@ -138,8 +139,14 @@ impl Model {
         let endgame_before = self.in_endgame();
         let mut out = Vec::new();
         let (picker, choice) = (&mut self.picker, &mut self.choice);
-        let reason = picker.pick(PeerKey(key), has, &options, choice, &mut out);
+        let mut reason = picker.pick(PeerKey(key), has, &options, choice, &mut out);
         assert!(out.len() <= options.count);
+        let picked = out.len();
+        if picked == 0 {
+            let blocks: Vec<_> = (0..PIECES).flat_map(|piece| self.blocks(piece)).collect();
+            let picker = &mut self.picker;
+            reason = picker.race(PeerKey(key), has, &options, &blocks, &mut out);
+        }
         assert_eq!(out.is_empty(), reason == PickReason::Nothing);
         for block in &out {
             assert!(self.wants(block.piece) && field.get(block.piece));

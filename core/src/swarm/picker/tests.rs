@@ -36,6 +36,17 @@ fn field(len: u32, pieces: &[u32]) -> Bitfield {
     field
 }
 
+/// Races for any block.
+fn race(picker: &mut Picker, peer: u32, options: PickOptions<'_>) -> Vec<BlockRef> {
+    let blocks: Vec<_> = (0..picker.piece_count)
+        .flat_map(|piece| (0..picker.block_count(piece)).map(move |index| (piece, index)))
+        .map(|(piece, index)| picker.block_at(piece, index))
+        .collect();
+    let mut out = Vec::new();
+    picker.race(PeerKey(peer), Has::All, &options, &blocks, &mut out);
+    out
+}
+
 #[test]
 fn the_rarest_piece_comes_first_and_is_finished_first() {
     let mut picker = picker(10);
@@ -148,7 +159,7 @@ fn suggested_and_allowed_pieces_are_honoured() {
     // A choked peer gets nothing else, in endgame neither.
     assert_eq!(pick(&mut picker, 3, Has::All, count(31)).len(), 31);
     assert!(picker.in_endgame());
-    let blocks = pick(&mut picker, 4, Has::All, options);
+    let blocks = race(&mut picker, 4, options);
     assert_eq!(blocks.len(), 4);
     assert!(blocks.iter().all(|block| block.piece == 3));
 }
@@ -203,7 +214,7 @@ fn a_bad_piece_is_fetched_again_from_one_peer_alone() {
     assert_eq!(pick(&mut picker, 3, Has::All, count(9)).len(), 3);
     // Not even in endgame: whose blocks these are must stay known.
     assert!(picker.in_endgame());
-    assert!(pick(&mut picker, 1, Has::All, count(4)).is_empty());
+    assert!(race(&mut picker, 1, count(4)).is_empty());
     // When the one peer is overdue with all of it, or gives up, another takes over.
     let at = |index| BlockRef {
         begin: index * BLOCK_LENGTH,
@@ -233,14 +244,20 @@ fn a_suspect_gets_pieces_alone_and_joins_others_only_at_the_end() {
 
 #[test]
 fn endgame_doubles_each_block_for_few_peers_and_tells_whom_to_cancel() {
-    let mut picker = picker(1);
+    let config = PickerConfig {
+        random_first: 0,
+        max_requesters: 3,
+        ..PickerConfig::default()
+    };
+    let mut picker = Picker::new(1, PIECE, PIECE.into(), config);
     picker.seed_joined();
     let block = pick(&mut picker, 1, Has::All, count(4))[0];
     for peer in 2..=3 {
-        assert_eq!(pick(&mut picker, peer, Has::All, count(9)).len(), 4);
         assert!(pick(&mut picker, peer, Has::All, count(9)).is_empty());
+        assert_eq!(race(&mut picker, peer, count(9)).len(), 4);
+        assert!(race(&mut picker, peer, count(9)).is_empty());
     }
-    assert!(pick(&mut picker, 4, Has::All, count(9)).is_empty());
+    assert!(race(&mut picker, 4, count(9)).is_empty());
     assert_eq!(picker.on_received(PeerKey(2), block), Received::Fresh);
     assert_eq!(picker.requesters(block), [PeerKey(1), PeerKey(3)]);
     assert!(picker.on_abort(PeerKey(1), block));

@@ -1,4 +1,6 @@
+mod endgame;
 mod fuzz;
+mod limits;
 mod world;
 
 use std::vec::Vec;
@@ -8,7 +10,6 @@ use bytes::Bytes;
 use self::world::{LATENCY, World, addr, conn, content, torrent};
 use super::*;
 use crate::event::Event as Public;
-use crate::id::PeerId;
 use crate::io::{JobResult, Opened};
 use crate::wire::Message;
 
@@ -276,35 +277,23 @@ fn full_storage_stops_the_torrent_and_says_so() {
 
 /// A swarm with one unchoked peer that has everything.
 fn downloading(info: &Arc<Info>) -> (Swarm, Vec<Event>) {
+    downloading_with(info, Config::default())
+}
+
+fn downloading_with(info: &Arc<Info>, config: Config) -> (Swarm, Vec<Event>) {
     let now = Instant::from_micros(1);
     let mut events = Vec::new();
     let mut swarm = Swarm::new(
-        Arc::new(Config::default()),
-        TorrentId(Key {
-            index: 0,
-            generation: 0,
-        }),
-        0,
-        &[1; 32],
-        info.hashes,
-        Some(Arc::clone(info)),
-        Options::default(),
+        Arc::new(config),
+        world::setup(info, Options::default()),
         now,
         &mut events,
     );
     swarm.handle(now, Input::Grant(world::generous()), &mut events);
     let opened = JobResult::Opened(alloc::boxed::Box::<Opened>::default());
     swarm.handle(now, Input::JobDone(JobToken(0), opened), &mut events);
-    let joined = Input::Joined {
-        conn: conn(1),
-        addr: addr(1),
-        incoming: true,
-        peer_id: PeerId([1; 20]),
-        fast: true,
-        extended: true,
-        dht: false,
-    };
-    swarm.handle(now, joined, &mut events);
+    let hello = world::hello(1, addr(1), true);
+    swarm.handle(now, Input::Joined(conn(1), hello), &mut events);
     swarm.handle(now, Input::Message(conn(1), Message::HaveAll), &mut events);
     events.clear();
     swarm.handle(now, Input::Message(conn(1), Message::Unchoke), &mut events);
@@ -373,11 +362,7 @@ fn blocks_nobody_asked_for_are_dropped_and_too_many_end_the_connection() {
         };
         swarm.handle(Instant::from_micros(n + 2), part, &mut events);
     }
-    assert!(
-        !events
-            .iter()
-            .any(|event| matches!(event, Event::Job(..) | Event::DiskBytes(_)))
-    );
+    assert!(!events.iter().any(|event| matches!(event, Event::Job(..))));
     let closed = |event: &&Event| matches!(event, Event::Disconnect(_, CloseReason::Protocol(_)));
     assert_eq!(events.iter().filter(closed).count(), 1);
 }

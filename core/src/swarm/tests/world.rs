@@ -12,12 +12,12 @@ use core::net::SocketAddr;
 use sha1::{Digest as _, Sha1};
 
 use crate::config::Config;
-use crate::event::{self, CloseReason, PeerSource};
+use crate::event::{self, CloseReason, Encryption, PeerSource, Transport};
 use crate::id::PeerId;
 use crate::io::{ConnId, Digest, IoReason, JobError, JobResult, Opened, TorrentId};
 use crate::metainfo::Info;
 use crate::slab::Key;
-use crate::swarm::{Event, Grant, Input, Job, JobToken, Options, Swarm};
+use crate::swarm::{Event, Grant, Hello, Input, Job, JobToken, Options, Setup, Swarm};
 use crate::time::{Duration, Instant};
 use crate::wire::Message;
 
@@ -61,12 +61,7 @@ pub(super) fn conn(index: u32) -> ConnId {
 #[derive(Debug)]
 enum Told {
     Tick,
-    Joined {
-        conn: ConnId,
-        addr: SocketAddr,
-        incoming: bool,
-        peer_id: PeerId,
-    },
+    Joined(ConnId, Hello),
     Message(ConnId, Message),
     Part {
         conn: ConnId,
@@ -99,10 +94,16 @@ pub(super) struct Node {
     pub(super) seen: Vec<event::Event>,
     pub(super) sent: Vec<(Instant, Message)>,
     pub(super) hashed: Vec<u32>,
-    pub(super) disk_bytes: i64,
     pub(super) stopped: bool,
     /// Every byte it serves is wrong.
     pub(super) corrupt: bool,
+    /// What it sends takes so much longer.
+    pub(super) lag: Duration,
+    /// Payload bytes a second it sends at most; 0 is no limit.
+    pub(super) up_rate: u64,
+    up_free: Option<Instant>,
+    /// Storage loses every piece before it can be hashed.
+    pub(super) loses: bool,
     /// It sends only the first part of each block.
     pub(super) half: bool,
     pub(super) fast: bool,
@@ -122,6 +123,35 @@ pub(super) struct World {
 
 pub(super) fn addr(node: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, node as u8, 1], 1000))
+}
+
+/// What a swarm that knows its metadata is made of.
+pub(super) fn setup(info: &Arc<Info>, options: Options) -> Setup {
+    Setup {
+        torrent: TorrentId(Key {
+            index: 0,
+            generation: 0,
+        }),
+        number: 0,
+        seed: [7; 32],
+        hashes: info.hashes,
+        info: Some(Arc::clone(info)),
+        options,
+    }
+}
+
+/// A peer that speaks everything but has no DHT node.
+pub(super) fn hello(id: u8, addr: SocketAddr, incoming: bool) -> Hello {
+    Hello {
+        addr,
+        incoming,
+        peer_id: PeerId([id; 20]),
+        fast: true,
+        extended: true,
+        dht: false,
+        transport: Transport::Tcp,
+        encryption: Encryption::Plain,
+    }
 }
 
 pub(super) fn generous() -> Grant {
@@ -173,15 +203,11 @@ impl World {
         let mut events = Vec::new();
         let swarm = Swarm::new(
             Arc::clone(&self.config),
-            TorrentId(Key {
-                index: 0,
-                generation: 0,
-            }),
-            index as u64,
-            &[7; 32],
-            info.hashes,
-            knows.then(|| Arc::clone(info)),
-            options,
+            Setup {
+                number: index as u64,
+                info: knows.then(|| Arc::clone(info)),
+                ..setup(info, options)
+            },
             self.now,
             &mut events,
         );
@@ -191,9 +217,12 @@ impl World {
             seen: Vec::new(),
             sent: Vec::new(),
             hashed: Vec::new(),
-            disk_bytes: 0,
             stopped: false,
             corrupt: false,
+            lag: Duration::ZERO,
+            up_rate: 0,
+            up_free: None,
+            loses: false,
             half: false,
             fast: true,
             links: BTreeMap::new(),
@@ -274,24 +303,15 @@ impl World {
                 self.nodes[node].tick_at = None;
                 self.give(node, Input::Tick);
             }
-            Told::Joined {
-                conn,
-                addr,
-                incoming,
-                peer_id,
-            } => {
+            Told::Joined(conn, hello) => {
                 let fast = fast && self.nodes.iter().all(|node| node.fast);
-                let joined = Input::Joined {
-                    conn,
-                    addr,
-                    incoming,
-                    peer_id,
+                let hello = Hello {
                     fast,
-                    extended: true,
                     dht: true,
+                    ..hello
                 };
                 if self.nodes[node].links.contains_key(&conn) {
-                    self.give(node, joined);
+                    self.give(node, Input::Joined(conn, hello));
                 }
             }
             Told::Message(conn, message) if self.is_linked(node, conn) => {
@@ -362,7 +382,6 @@ impl World {
                     let result = self.work(node, job);
                     self.later(DISK, node, Told::JobDone(token, result));
                 }
-                Event::DiskBytes(change) => self.nodes[node].disk_bytes += change,
                 Event::Public(event) => self.nodes[node].seen.push(event),
                 Event::Stopped => self.nodes[node].stopped = true,
                 Event::WantPeers(_) | Event::DhtNode(_) => {}
@@ -403,13 +422,7 @@ impl World {
             if incoming {
                 from.set_port(50_000 + theirs.1.0.index as u16);
             }
-            let peer_id = PeerId([theirs.0 as u8; 20]);
-            let joined = Told::Joined {
-                conn: ours.1,
-                addr: from,
-                incoming,
-                peer_id,
-            };
+            let joined = Told::Joined(ours.1, hello(theirs.0 as u8, from, incoming));
             self.later(LATENCY, ours.0, joined);
         }
     }
@@ -436,10 +449,18 @@ impl World {
             begin,
             length: data.len() as u32,
         };
+        let sender = &mut self.nodes[node];
+        let mut after = LATENCY + sender.lag;
+        if let Some(micros) = (data.len() as u64 * 1_000_000).checked_div(sender.up_rate) {
+            let free = sender.up_free.unwrap_or(self.now).max(self.now);
+            let left = free + Duration::from_micros(micros);
+            sender.up_free = Some(left);
+            after += left.saturating_since(self.now);
+        }
         let cut = data.len() / 3;
         let first = data.slice(..cut);
         self.later(
-            LATENCY,
+            after,
             other,
             Told::Part {
                 conn: theirs,
@@ -451,7 +472,7 @@ impl World {
         if !self.nodes[node].half {
             let (offset, data) = (cut as u32, data.slice(cut..));
             self.later(
-                LATENCY,
+                after,
                 other,
                 Told::Part {
                     conn: theirs,
@@ -461,12 +482,16 @@ impl World {
                 },
             );
         }
-        self.later(DISK, node, Told::Writable(conn));
+        self.later(after - LATENCY + DISK, node, Told::Writable(conn));
     }
 
     fn work(&mut self, node: usize, job: Job) -> JobResult {
         let Node {
-            disk, info, hashed, ..
+            disk,
+            info,
+            hashed,
+            loses,
+            ..
         } = &mut self.nodes[node];
         let Some(info) = info.as_ref() else {
             return JobResult::Failed(JobError::Io);
@@ -493,6 +518,11 @@ impl World {
                 let kept = disk.kept.entry(piece).or_insert_with(|| vec![0; size]);
                 kept[begin as usize..begin as usize + data.len()].copy_from_slice(&data);
                 JobResult::Written
+            }
+            Job::Hash { piece } if *loses => {
+                hashed.push(piece);
+                disk.kept.remove(&piece);
+                JobResult::Failed(JobError::Missing)
             }
             Job::Hash { piece } => {
                 hashed.push(piece);
@@ -536,7 +566,6 @@ impl World {
             (stats.done, stats.total),
             (stats.total, node.disk.bytes.len() as u64)
         );
-        assert_eq!(node.disk_bytes, 0, "disk budget leaks");
     }
 
     pub(super) fn count(&self, node: usize, what: impl Fn(&event::Event) -> bool) -> usize {

@@ -1,0 +1,301 @@
+//! The ranges of the fields, checked once.
+
+use core::fmt;
+
+use super::{Config, secs};
+use crate::time::Duration;
+
+/// A parameter is out of its range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The field, as a path.
+    pub field: &'static str,
+    /// What was expected.
+    pub expected: &'static str,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: expected {}", self.field, self.expected)
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+impl Config {
+    /// Checks every field against its range.
+    ///
+    /// # Errors
+    /// The first field that is out of range, with what was expected.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let check = |ok: bool, field, expected| {
+            if ok {
+                Ok(())
+            } else {
+                Err(ConfigError { field, expected })
+            }
+        };
+        let (dht, wire, swarm, limits) = (&self.dht, &self.wire, &self.swarm, &self.limits);
+        check(self.client.len() <= 64, "client", "at most 64 bytes")?;
+        check(self.peer_id_prefix.is_ascii(), "peer_id_prefix", "ASCII")?;
+        check(
+            (1..=128).contains(&dht.bucket_size),
+            "dht.bucket_size",
+            "1 to 128",
+        )?;
+        let wide = dht
+            .wide_buckets
+            .iter()
+            .all(|n| (dht.bucket_size..=1024).contains(n));
+        check(wide, "dht.wide_buckets", "bucket_size to 1024 each")?;
+        check((1..=32).contains(&dht.alpha), "dht.alpha", "1 to 32")?;
+        let candidates = dht.max_candidates >= dht.bucket_size && dht.max_candidates <= 1_000;
+        check(candidates, "dht.max_candidates", "bucket_size to 1000")?;
+        check(dht.max_lookups >= 1, "dht.max_lookups", "at least 1")?;
+        let timeouts = dht.short_timeout >= Duration::from_millis(1)
+            && dht.short_timeout <= dht.query_timeout
+            && dht.query_timeout <= secs(120);
+        check(timeouts, "dht.query_timeout", "short_timeout to 120 s")?;
+        check(
+            dht.refresh_interval >= Duration::from_millis(100),
+            "dht.refresh_interval",
+            "at least 100 ms",
+        )?;
+        check(
+            dht.token_rotation >= secs(1),
+            "dht.token_rotation",
+            "at least 1 s",
+        )?;
+        check(
+            dht.announce_interval >= secs(60),
+            "dht.announce_interval",
+            "at least 60 s",
+        )?;
+        check(
+            dht.ping_interval >= Duration::from_millis(1),
+            "dht.ping_interval",
+            "at least 1 ms",
+        )?;
+        check(
+            dht.new_endpoints_per_second >= 1,
+            "dht.new_endpoints_per_second",
+            "at least 1",
+        )?;
+        let floor = dht.short_timeout_floor >= Duration::from_millis(1)
+            && dht.short_timeout_floor <= dht.short_timeout;
+        check(floor, "dht.short_timeout_floor", "1 ms to short_timeout")?;
+        let pauses = dht.bootstrap_pause >= Duration::from_millis(100)
+            && dht.bootstrap_pause <= dht.max_bootstrap_pause;
+        check(
+            pauses,
+            "dht.bootstrap_pause",
+            "100 ms to max_bootstrap_pause",
+        )?;
+        check(
+            dht.own_lookup_interval >= secs(1),
+            "dht.own_lookup_interval",
+            "at least 1 s",
+        )?;
+        check(
+            dht.timers_per_input >= 1,
+            "dht.timers_per_input",
+            "at least 1",
+        )?;
+        check(
+            dht.starts_per_input >= 1,
+            "dht.starts_per_input",
+            "at least 1",
+        )?;
+        check(
+            (512..=1_452).contains(&dht.max_reply),
+            "dht.max_reply",
+            "512 to 1452: one packet",
+        )?;
+        check(
+            dht.sweep_interval >= Duration::from_millis(100),
+            "dht.sweep_interval",
+            "at least 100 ms",
+        )?;
+        check(dht.sweep_slice >= 1, "dht.sweep_slice", "at least 1")?;
+        check(
+            dht.queries_per_second >= 1,
+            "dht.queries_per_second",
+            "at least 1",
+        )?;
+        check(dht.queries_burst >= 1, "dht.queries_burst", "at least 1")?;
+        check(dht.quiet_rounds >= 1, "dht.quiet_rounds", "at least 1")?;
+        check(
+            dht.new_endpoints_burst >= 1,
+            "dht.new_endpoints_burst",
+            "at least 1",
+        )?;
+        check(
+            dht.max_tracked_endpoints >= 1,
+            "dht.max_tracked_endpoints",
+            "at least 1",
+        )?;
+        check(dht.max_voters >= 1, "dht.max_voters", "at least 1")?;
+        check(
+            (1..=dht.max_voters).contains(&dht.vote_quorum),
+            "dht.vote_quorum",
+            "1 to max_voters",
+        )?;
+        check(dht.amplification >= 1, "dht.amplification", "at least 1")?;
+        check(
+            dht.reply_peers_v4 <= 180,
+            "dht.reply_peers_v4",
+            "at most 180: one packet",
+        )?;
+        check(
+            dht.reply_peers_v6 <= 60,
+            "dht.reply_peers_v6",
+            "at most 60: one packet",
+        )?;
+        check(dht.max_datagram >= 512, "dht.max_datagram", "at least 512")?;
+        check(wire.max_block >= 16_384, "wire.max_block", "at least 16384")?;
+        check(
+            wire.max_frame >= wire.max_block + 9,
+            "wire.max_frame",
+            "at least max_block + 9",
+        )?;
+        check(
+            wire.max_frame <= 1 << 24,
+            "wire.max_frame",
+            "at most 16 MiB",
+        )?;
+        check(
+            wire.max_messages_per_input >= 1,
+            "wire.max_messages_per_input",
+            "at least 1",
+        )?;
+        check(
+            wire.send_window >= wire.max_block,
+            "wire.send_window",
+            "at least max_block",
+        )?;
+        check(
+            wire.min_receive_window >= 32_768,
+            "wire.min_receive_window",
+            "at least 32768",
+        )?;
+        check(
+            wire.receive_window >= wire.min_receive_window,
+            "wire.receive_window",
+            "at least min_receive_window",
+        )?;
+        check(
+            wire.keep_alive < wire.idle_timeout,
+            "wire.keep_alive",
+            "less than idle_timeout",
+        )?;
+        check(swarm.max_peers >= 1, "swarm.max_peers", "at least 1")?;
+        check(
+            swarm.max_half_open >= 1,
+            "swarm.max_half_open",
+            "at least 1",
+        )?;
+        check(swarm.min_pipeline >= 1, "swarm.min_pipeline", "at least 1")?;
+        let pipeline = swarm.min_pipeline <= swarm.max_pipeline;
+        check(pipeline, "swarm.max_pipeline", "at least min_pipeline")?;
+        check(swarm.upload_slots >= 1, "swarm.upload_slots", "at least 1")?;
+        check(
+            swarm.choke_interval >= secs(1),
+            "swarm.choke_interval",
+            "at least 1 s",
+        )?;
+        check(swarm.max_metadata >= 1, "swarm.max_metadata", "at least 1")?;
+        check(
+            swarm.max_metadata_sizes >= 1,
+            "swarm.max_metadata_sizes",
+            "at least 1",
+        )?;
+        check(
+            swarm.check_parallel >= 1,
+            "swarm.check_parallel",
+            "at least 1",
+        )?;
+        check(
+            swarm.save_interval >= secs(1),
+            "swarm.save_interval",
+            "at least 1 s",
+        )?;
+        check(swarm.default_reqq >= 1, "swarm.default_reqq", "at least 1")?;
+        check(
+            swarm.slots_per_optimistic >= 2,
+            "swarm.slots_per_optimistic",
+            "at least 2",
+        )?;
+        check(
+            swarm.slots_per_prefix >= 1,
+            "swarm.slots_per_prefix",
+            "at least 1",
+        )?;
+        check(
+            (1..=3).contains(&swarm.endgame_requesters),
+            "swarm.endgame_requesters",
+            "1 to 3",
+        )?;
+        check(
+            swarm.endgame_blocks >= 1,
+            "swarm.endgame_blocks",
+            "at least 1",
+        )?;
+        check(
+            swarm.dht_retry >= secs(1),
+            "swarm.dht_retry",
+            "at least 1 s",
+        )?;
+        check(
+            swarm.dht_urgent_interval >= swarm.dht_retry,
+            "swarm.dht_urgent_interval",
+            "at least dht_retry",
+        )?;
+        check(
+            limits.max_resolved >= 1,
+            "limits.max_resolved",
+            "at least 1",
+        )?;
+        check(
+            limits.max_connections >= 1,
+            "limits.max_connections",
+            "at least 1",
+        )?;
+        check(
+            limits.connects_per_second >= 1,
+            "limits.connects_per_second",
+            "at least 1",
+        )?;
+        check(
+            limits.disk_budget >= 1 << 20,
+            "limits.disk_budget",
+            "at least 1 MiB",
+        )?;
+        check(
+            (1 << 16..=limits.disk_budget).contains(&limits.min_disk_share),
+            "limits.min_disk_share",
+            "64 KiB to disk_budget",
+        )?;
+        check(
+            limits.read_budget >= 1 << 18,
+            "limits.read_budget",
+            "at least 256 KiB",
+        )?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_a_wrong_field_is_named() {
+        assert_eq!(Config::default().validate(), Ok(()));
+        let mut config = Config::default();
+        config.dht.alpha = 0;
+        assert_eq!(config.validate().unwrap_err().field, "dht.alpha");
+        let mut config = Config::default();
+        config.wire.send_window = 1;
+        assert_eq!(config.validate().unwrap_err().field, "wire.send_window");
+    }
+}

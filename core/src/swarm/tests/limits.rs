@@ -1,0 +1,327 @@
+//! Whatever a peer can make grow stops at its limit.
+
+use alloc::boxed::Box;
+
+use super::world::{World, hello};
+use super::*;
+use crate::event::{Decision, Explained};
+use crate::wire::ExtensionHandshake;
+
+fn config(change: impl FnOnce(&mut crate::config::SwarmConfig)) -> Config {
+    let mut config = Config::default();
+    change(&mut config.swarm);
+    config
+}
+
+/// A swarm that does not know its metadata, with one peer.
+fn without_metadata(config: Config) -> (Swarm, Vec<Event>) {
+    let now = Instant::from_micros(1);
+    let mut events = Vec::new();
+    let info = torrent(PIECE, PIECE);
+    let setup = Setup {
+        info: None,
+        ..world::setup(&info, Options::default())
+    };
+    let mut swarm = Swarm::new(Arc::new(config), setup, now, &mut events);
+    swarm.handle(now, Input::Grant(world::generous()), &mut events);
+    let joined = Input::Joined(conn(1), hello(1, addr(1), true));
+    swarm.handle(now, joined, &mut events);
+    events.clear();
+    (swarm, events)
+}
+
+fn closed_for(events: &[Event]) -> Vec<CloseReason> {
+    let closed = events.iter().filter_map(|event| match event {
+        Event::Disconnect(_, reason) => Some(*reason),
+        _ => None,
+    });
+    closed.collect()
+}
+
+fn say(swarm: &mut Swarm, message: Message, events: &mut Vec<Event>) {
+    let now = Instant::from_micros(2);
+    swarm.handle(now, Input::Message(conn(1), message), events);
+}
+
+#[test]
+fn haves_before_the_metadata_are_bounded() {
+    let (mut swarm, mut events) = without_metadata(config(|swarm| swarm.max_early_haves = 5));
+    (0..5).for_each(|piece| say(&mut swarm, Message::Have(piece), &mut events));
+    assert!(closed_for(&events).is_empty());
+    say(&mut swarm, Message::Have(5), &mut events);
+    let limit = CloseReason::Limit("swarm.max_early_haves");
+    assert_eq!(closed_for(&events), [limit]);
+}
+
+#[test]
+fn a_bitfield_before_the_metadata_is_bounded_by_the_most_pieces() {
+    let (mut swarm, mut events) = without_metadata(config(|swarm| swarm.max_pieces = 16));
+    let bits = Bytes::from_static(&[0xff; 3]);
+    say(&mut swarm, Message::Bitfield(bits), &mut events);
+    let limit = CloseReason::Limit("swarm.max_pieces");
+    assert_eq!(closed_for(&events), [limit]);
+}
+
+#[test]
+fn what_a_peer_allows_and_suggests_is_remembered_up_to_a_limit() {
+    let info = torrent(64 * PIECE, PIECE);
+    let config = config(|swarm| {
+        swarm.max_allowed_fast = 3;
+        swarm.max_suggested = 2;
+    });
+    let (mut swarm, mut events) = downloading_with(&info, config);
+    for piece in 20..40 {
+        say(&mut swarm, Message::AllowedFast(piece), &mut events);
+        say(&mut swarm, Message::Suggest(piece), &mut events);
+    }
+    let peer = &swarm.peers[&conn(1)];
+    assert_eq!(peer.allowed_in, [20, 21, 22]);
+    assert_eq!(peer.suggested, [38, 39]);
+}
+
+#[test]
+fn a_suggested_piece_is_fetched_before_others() {
+    let info = torrent(64 * PIECE, PIECE);
+    let now = Instant::from_micros(3);
+    let (mut swarm, mut events) = downloading(&info);
+    say(&mut swarm, Message::Choke, &mut events);
+    for block in requests(&events) {
+        say(&mut swarm, Message::Reject(block), &mut events);
+    }
+    events.clear();
+    let mut asked = Vec::new();
+    for piece in [50, 51] {
+        say(&mut swarm, Message::Suggest(piece), &mut events);
+        say(&mut swarm, Message::Unchoke, &mut events);
+        asked.extend(requests(&events));
+        swarm.handle(now, Input::Tick, &mut events);
+    }
+    assert!(asked.iter().any(|block| block.piece == 50), "{asked:?}");
+}
+
+#[test]
+fn blocks_nobody_asked_for_are_counted_up_to_a_limit() {
+    let info = torrent(64 * PIECE, PIECE);
+    let config = config(|swarm| swarm.max_unasked_blocks = 3);
+    let (mut swarm, _) = downloading_with(&info, config);
+    let mut events = Vec::new();
+    for count in 1..=4 {
+        let block = BlockRef {
+            piece: 60,
+            begin: 0,
+            length: 16_384,
+        };
+        let part = Input::BlockPart {
+            conn: conn(1),
+            block,
+            offset: 0,
+            data: Bytes::from_static(&[0; 16_384]),
+        };
+        swarm.handle(Instant::from_micros(2), part, &mut events);
+        assert_eq!(closed_for(&events).len(), usize::from(count > 3));
+    }
+}
+
+#[test]
+fn a_request_of_a_peer_with_a_full_queue_is_rejected() {
+    let mut world = World::with(config(|swarm| swarm.max_served_queue = 4));
+    let info = torrent(4 * PIECE, PIECE);
+    let seed = world.seed(&info);
+    world.run(SECOND);
+    world.give(seed, Input::Grant(Grant::default()));
+    let joined = Input::Joined(conn(1), hello(9, addr(9), true));
+    world.give(seed, joined);
+    world.give(seed, Input::Message(conn(1), Message::Interested));
+    let swarm = &mut world.nodes[seed].swarm;
+    let mut events = Vec::new();
+    for piece in 0..4 {
+        for begin in [0, 16_384] {
+            let length = 16_384;
+            let block = BlockRef {
+                piece,
+                begin,
+                length,
+            };
+            let request = Input::Message(conn(1), Message::Request(block));
+            swarm.handle(world.now, request, &mut events);
+        }
+    }
+    let rejects = events
+        .iter()
+        .filter(|event| matches!(event, Event::Send(_, Message::Reject(_))));
+    // The first is being read, for an empty way out takes one block whatever its allowance.
+    assert!((3..=4).contains(&rejects.count()));
+}
+
+#[test]
+fn requests_assumed_and_announced_bound_the_pipeline() {
+    let info = torrent(64 * PIECE, PIECE);
+    let config = config(|swarm| {
+        swarm.min_pipeline = 20;
+        swarm.default_reqq = 7;
+    });
+    let (mut swarm, mut events) = downloading_with(&info, config);
+    assert_eq!(requests(&events).len(), 7);
+    events.clear();
+    let handshake = ExtensionHandshake {
+        reqq: Some(9),
+        ..ExtensionHandshake::default()
+    };
+    let handshake = Message::ExtensionHandshake(Box::new(handshake));
+    say(&mut swarm, handshake, &mut events);
+    say(&mut swarm, Message::Unchoke, &mut events);
+    assert_eq!(requests(&events).len(), 2);
+}
+
+#[test]
+fn those_that_left_are_remembered_up_to_a_limit() {
+    let info = torrent(64 * PIECE, PIECE);
+    let (mut swarm, _) = downloading_with(&info, config(|swarm| swarm.max_departed = 2));
+    let mut events = Vec::new();
+    let now = Instant::from_micros(2);
+    for number in 2..7 {
+        let id = conn(number);
+        let joined = Input::Joined(id, hello(number as u8, addr(number as usize), true));
+        swarm.handle(now, joined, &mut events);
+        let part = Input::BlockPart {
+            conn: id,
+            block: BlockRef {
+                piece: 0,
+                begin: 0,
+                length: 16_384,
+            },
+            offset: 0,
+            data: Bytes::from_static(&[0; 100]),
+        };
+        swarm.handle(now, part, &mut events);
+        let gone = Input::Gone {
+            conn: Some(id),
+            addr: addr(number as usize),
+            reason: CloseReason::Idle,
+        };
+        swarm.handle(now, gone, &mut events);
+    }
+    assert_eq!(swarm.departed.len(), 2);
+}
+
+#[test]
+fn peers_saved_for_the_next_start_are_bounded() {
+    let info = torrent(64 * PIECE, PIECE);
+    let (mut swarm, _) = downloading_with(&info, config(|swarm| swarm.saved_peers = 3));
+    let addrs: Vec<_> = (1..50).map(addr).collect();
+    let mut events = Vec::new();
+    let found = Input::PeersFound(PeerSource::Manual, &addrs);
+    swarm.handle(Instant::from_micros(2), found, &mut events);
+    let saved = crate::resume::Resume::decode(&swarm.resume_data()).unwrap();
+    assert_eq!(saved.peers.len(), 3);
+}
+
+#[test]
+fn attempts_and_connections_are_bounded() {
+    let info = torrent(64 * PIECE, PIECE);
+    let config = config(|swarm| {
+        swarm.max_half_open = 3;
+        swarm.max_peers = 5;
+        swarm.max_known_peers = 20;
+    });
+    let (mut swarm, _) = downloading_with(&info, config);
+    let addrs: Vec<_> = (2..200).map(addr).collect();
+    let mut events = Vec::new();
+    let now = Instant::from_micros(2);
+    swarm.handle(now, Input::PeersFound(PeerSource::Dht, &addrs), &mut events);
+    let connects = |events: &[Event]| {
+        let connects = events.iter().filter(|e| matches!(e, Event::Connect(_)));
+        connects.count()
+    };
+    assert_eq!((connects(&events), swarm.known.len()), (3, 20));
+    events.clear();
+    for number in 2..20 {
+        let joined = Input::Joined(conn(number), hello(number as u8, addr(250), true));
+        swarm.handle(now, joined, &mut events);
+    }
+    assert_eq!(swarm.stats().peers, 5);
+    let limit = CloseReason::Limit("swarm.max_peers");
+    assert!(closed_for(&events).iter().all(|reason| *reason == limit));
+}
+
+#[test]
+fn a_piece_that_storage_keeps_losing_ends_the_torrent() {
+    let mut world = World::new();
+    let info = torrent(PIECE, PIECE);
+    let seed = world.seed(&info);
+    let leecher = world.leech(&info);
+    world.run(SECOND);
+    world.nodes[leecher].loses = true;
+    world.introduce(leecher, &[seed]);
+    world.run(SECOND * 600);
+    let failed = |event: &Public| {
+        let lost = JobError::Missing;
+        matches!(event, Public::StorageFailed { piece: Some(0), error, .. } if *error == lost)
+    };
+    assert_eq!(world.count(leecher, failed), 1);
+    let times = u64::from(world.config.swarm.max_lost_pieces) + 1;
+    let node = &world.nodes[leecher];
+    assert_eq!(node.hashed.len() as u64, times);
+    assert_eq!(node.swarm.stats().downloaded, times * PIECE as u64);
+    assert_eq!(node.swarm.stats().state, TorrentState::Stopped);
+}
+
+#[test]
+fn decisions_are_explained_when_asked_for_and_only_then() {
+    for explain in [false, true] {
+        let mut world = World::with(Config {
+            explain,
+            ..Config::default()
+        });
+        let info = torrent(4 * PIECE, PIECE);
+        let seed = world.seed(&info);
+        let leecher = world.leech(&info);
+        world.introduce(leecher, &[seed]);
+        assert!(world.run_while_not(SECOND * 10, |world| world.is_complete(leecher)));
+        let decided = |node: usize, what: fn(&Decision) -> bool| {
+            let is = |event: &Public| {
+                matches!(event, Public::Explained(told)
+                    if matches!(**told, Explained { ref decision, .. } if what(decision)))
+            };
+            world.count(node, is) > 0
+        };
+        let asked = |decision: &Decision| matches!(decision, Decision::Asked { .. });
+        let served =
+            |decision: &Decision| matches!(decision, Decision::Choke { choked: false, .. });
+        assert_eq!(decided(leecher, asked), explain);
+        assert_eq!(decided(seed, served), explain);
+    }
+}
+
+#[test]
+fn a_parked_peer_is_not_blamed_for_silence() {
+    let info = torrent(64 * PIECE, PIECE);
+    for (parked, late) in [(false, true), (true, false)] {
+        let (mut swarm, _) = downloading(&info);
+        let mut events = Vec::new();
+        let reading = Input::Reading {
+            conn: conn(1),
+            on: !parked,
+        };
+        swarm.handle(Instant::from_micros(2), reading, &mut events);
+        for second in 1..200 {
+            let now = Instant::from_micros(second * 1_000_000);
+            swarm.handle(now, Input::Tick, &mut events);
+        }
+        assert_eq!(swarm.peers[&conn(1)].snubbed, late);
+        // Read from again, it has its full time.
+        let reading = Input::Reading {
+            conn: conn(1),
+            on: true,
+        };
+        swarm.handle(Instant::from_micros(200_000_000), reading, &mut events);
+        for second in 200..250 {
+            let now = Instant::from_micros(second * 1_000_000);
+            swarm.handle(now, Input::Tick, &mut events);
+        }
+        assert_eq!(swarm.peers[&conn(1)].snubbed, late);
+        let now = Instant::from_micros(300_000_000);
+        swarm.handle(now, Input::Tick, &mut events);
+        assert!(swarm.peers[&conn(1)].snubbed);
+    }
+}
