@@ -21,6 +21,17 @@ impl Id20 {
         Distance(out)
     }
 
+    /// An id whose first `bits` bits are set, and no others.
+    #[must_use]
+    pub fn prefix_mask(bits: u32) -> Self {
+        let mut out = [0; 20];
+        for (at, byte) in out.iter_mut().enumerate() {
+            let left = bits.saturating_sub(at as u32 * 8).min(8);
+            *byte = !(0xff_u16 >> left) as u8;
+        }
+        Self(out)
+    }
+
     /// Parses exactly 40 hexadecimal digits.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
@@ -210,23 +221,60 @@ mod tests {
 
     #[test]
     fn distance_exponents_of_libtorrent() {
-        let exponent = |a: u8, b: u8| {
-            let mut x = [0xff; 20];
-            let mut y = [0xff; 20];
-            x[0] = a;
-            y[0] = b;
-            if a != 0xff || b != 0xfe {
-                return Id20(x).distance(&Id20(y)).exponent();
-            }
-            y[0] = 0xff;
-            y[19] = 0xfe;
-            Id20(x).distance(&Id20(y)).exponent()
+        let ones = Id20([0xff; 20]);
+        let mut last = ones;
+        last.0[19] = 0xfe;
+        let first = |byte: u8| {
+            let mut id = Id20([0; 20]);
+            id.0[0] = byte;
+            id
         };
-        assert_eq!(Id20([0xff; 20]).distance(&Id20([0; 20])).exponent(), 159);
-        assert_eq!(exponent(0xff, 0x7f), 159);
-        assert_eq!(exponent(0xff, 0xff), 0);
-        assert_eq!(exponent(0xff, 0xfe), 0);
-        assert_eq!(exponent(0xff, 0xbf), 158);
+        let high = |byte: u8| {
+            let mut id = ones;
+            id.0[0] = byte;
+            id
+        };
+        let rows = [
+            (ones, Id20([0; 20]), 159),
+            (ones, high(0x7f), 159),
+            (ones, ones, 0),
+            (ones, last, 0),
+            (first(0x80), last, 158),
+            (first(0xc0), last, 157),
+            (first(0xe0), last, 156),
+            (first(0xf0), last, 155),
+        ];
+        for (a, b, exponent) in rows {
+            assert_eq!(a.distance(&b).exponent(), exponent, "{a} {b}");
+            assert_eq!(b.distance(&a).exponent(), exponent, "{b} {a}");
+        }
+        // The bit length that other implementations speak of is one more.
+        let a = Id20::from_hex("0639A1E24FBB8AB277DF033476AB0DE10FAB3BDC").unwrap();
+        let b = Id20::from_hex("035b1aeb9737ade1a80933594f405d3f772aa08e").unwrap();
+        assert_eq!(a.distance(&b).exponent() + 1, 155);
+    }
+
+    #[test]
+    fn prefix_masks_of_libtorrent() {
+        let rows = [
+            (0, ""),
+            (1, "80"),
+            (8, "ff"),
+            (11, "ffe0"),
+            (17, "ffff80"),
+            (37, "fffffffff8"),
+            (159, "fffffffffffffffffffffffffffffffffffffffe"),
+            (160, "ffffffffffffffffffffffffffffffffffffffff"),
+            (1_000, "ffffffffffffffffffffffffffffffffffffffff"),
+        ];
+        for (bits, digits) in rows {
+            let expected = std::format!("{digits:0<40}");
+            assert_eq!(
+                Id20::prefix_mask(bits),
+                Id20::from_hex(&expected).unwrap(),
+                "{bits}"
+            );
+        }
     }
 
     quickcheck! {

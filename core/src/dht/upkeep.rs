@@ -229,14 +229,17 @@ impl Dht {
             let bytes = self.choice.next_u64().to_be_bytes();
             chunk.copy_from_slice(&bytes[..chunk.len()]);
         }
-        for at in 0..shared + usize::from(differs) {
-            let (byte, mask) = (at / 8, 0x80 >> (at % 8));
-            let bit = if at == shared {
-                !own.0[byte]
-            } else {
-                own.0[byte]
-            };
-            id[byte] = (id[byte] & !mask) | (bit & mask);
+        let bits = shared as u32;
+        let (fixed, next) = (Id20::prefix_mask(bits), Id20::prefix_mask(bits + 1));
+        for (at, byte) in id.iter_mut().enumerate() {
+            let mut mask = fixed.0[at];
+            let mut wanted = own.0[at];
+            if differs {
+                let flipped = mask ^ next.0[at];
+                mask |= flipped;
+                wanted ^= flipped;
+            }
+            *byte = (*byte & !mask) | (wanted & mask);
         }
         Id20(id)
     }

@@ -13,6 +13,8 @@ use quickcheck::{Arbitrary, Gen, QuickCheck};
 use sha1::{Digest as _, Sha1};
 
 use super::*;
+use crate::event::SourceStatus;
+use crate::id::Id20;
 use crate::io::{
     AddTorrent, Command, Digest, IoReason, JobError, JobId, JobResult, Opened, Output, Source, Tag,
     Ticket,
@@ -216,6 +218,55 @@ fn answer(work: &crate::io::Work<'_>) -> JobResult {
     }
 }
 
+/// A torrent of that number, and nothing but its name.
+fn magnet(n: u32) -> Command {
+    let link = format!("magnet:?xt=urn:btih:{n:040x}");
+    Command::AddTorrent(AddTorrent::new(Source::Magnet(link)))
+}
+
+#[test]
+fn announces_of_many_torrents_never_fall_into_step() {
+    let (mut engine, mut out, mut now) = engine();
+    let local = addr(1, 6881);
+    let socket = SOCKET;
+    engine.handle(now, Input::SocketUp { socket, local }, &mut out);
+    let count = 400;
+    for n in 0..count {
+        engine.handle(now, command(1, magnet(n)), &mut out);
+    }
+    // Nobody answers, so that every pause has grown to the whole interval after two hours.
+    let interval = engine.config.dht.announce_interval;
+    let end = now + interval * 12;
+    let mut asked = Vec::new();
+    while now < end {
+        now = engine.next_timeout().unwrap().max(now);
+        engine.handle(now, Input::Tick, &mut out);
+        for output in out.drain() {
+            if let Output::Event(Event::Source {
+                status: SourceStatus::Working,
+                ..
+            }) = output
+                && end.saturating_since(now) < interval * 3
+            {
+                asked.push(now);
+            }
+        }
+    }
+    // Three intervals, each of them 90 to 110 % long.
+    assert!((1_000..1_400).contains(&asked.len()), "{}", asked.len());
+    let spread = Duration::from_secs(60);
+    let busiest = asked.iter().enumerate().map(|(at, start)| {
+        let within = |other: &&Instant| other.saturating_since(*start) < spread;
+        asked[at..].iter().take_while(within).count()
+    });
+    // A fifteenth of them if they were spread evenly.
+    let busiest = busiest.max().unwrap();
+    assert!(
+        busiest < count as usize / 4,
+        "{busiest} of {count} in a minute"
+    );
+}
+
 /// One step of a random life.
 #[derive(Debug, Clone)]
 enum Step {
@@ -231,12 +282,18 @@ enum Step {
     Add,
     Peer(u8),
     Lookup(u8),
+    Node(u8, u8),
     Save,
+    SocketUp(u8),
+    SocketDown,
+    SendFailed(u8),
+    WallClock(u64),
+    Remove,
 }
 
 impl Arbitrary for Step {
     fn arbitrary(g: &mut Gen) -> Self {
-        match u8::arbitrary(g) % 16 {
+        match u8::arbitrary(g) % 20 {
             0 | 1 => Self::Wait(u32::arbitrary(g) % 40_000_000),
             2 => {
                 let mut payload = Vec::arbitrary(g);
@@ -252,6 +309,14 @@ impl Arbitrary for Step {
             11 | 12 => Self::Job(u8::arbitrary(g), bool::arbitrary(g)),
             13 => Self::Add,
             14 => Self::Peer(u8::arbitrary(g)),
+            15 => Self::Node(u8::arbitrary(g), u8::arbitrary(g)),
+            16 => Self::SocketUp(u8::arbitrary(g)),
+            17 => Self::SendFailed(u8::arbitrary(g)),
+            18 => match u8::arbitrary(g) % 3 {
+                0 => Self::SocketDown,
+                1 => Self::WallClock(u64::arbitrary(g)),
+                _ => Self::Remove,
+            },
             _ if bool::arbitrary(g) => Self::Lookup(u8::arbitrary(g)),
             _ => Self::Save,
         }
@@ -339,6 +404,36 @@ fn live(steps: Vec<Step>) -> bool {
             }
             Step::Lookup(n) => Some(command(3, Command::DhtGetPeers(Id20([n; 20])))),
             Step::Save => Some(command(4, Command::Save)),
+            Step::Node(n, how) => {
+                let node = addr(n, 7000 + u16::from(n));
+                Some(command(
+                    5,
+                    match how % 4 {
+                        0 => Command::AddDhtNode(node),
+                        1 => Command::DhtBootstrap(alloc::vec![node]),
+                        2 => Command::DhtPing(node),
+                        _ => Command::DhtAnnounce(Id20([n; 20]), None),
+                    },
+                ))
+            }
+            Step::SocketUp(n) => Some(Input::SocketUp {
+                socket: SOCKET,
+                local: addr(n, 6881),
+            }),
+            Step::SocketDown => Some(Input::SocketDown {
+                socket: SOCKET,
+                reason: IoReason::Unreachable,
+            }),
+            Step::SendFailed(n) => Some(Input::SendFailed {
+                socket: SOCKET,
+                to: addr(n, 7000 + u16::from(n)),
+                reason: IoReason::NoBuffers,
+            }),
+            Step::WallClock(unix) => Some(Input::WallClock { unix }),
+            Step::Remove => {
+                let torrent = engine.torrents().next();
+                torrent.map(|torrent| command(6, Command::RemoveTorrent(torrent)))
+            }
         };
         if let Some(input) = input {
             engine.handle(now, input, &mut out);

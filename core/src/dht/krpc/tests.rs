@@ -74,6 +74,18 @@ fn fields_of_a_wrong_type_or_length_are_absent() {
 }
 
 #[test]
+fn a_token_is_read_up_to_its_limit() {
+    let text = |len: usize| {
+        let token = "x".repeat(len);
+        std::format!("d1:rd2:id20:mnopqrstuvwxyz1234565:token{len}:{token}e1:t2:aa1:y1:re")
+    };
+    let (fits, long) = (text(MAX_TOKEN), text(MAX_TOKEN + 1));
+    assert_eq!(decode(&fits).body.token.map(<[u8]>::len), Some(MAX_TOKEN));
+    assert_eq!(decode(&long).body.token, None);
+    assert_eq!(decode(&long).body.id, Some(id(REST)));
+}
+
+#[test]
 fn malformed_datagrams_are_named() {
     let error = |text: &str| Message::decode(text.as_bytes()).unwrap_err();
     assert_eq!(error(""), Malformed::Truncated);

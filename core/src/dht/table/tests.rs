@@ -2,6 +2,7 @@ use super::*;
 use crate::config::Config;
 use quickcheck::quickcheck;
 use std::vec;
+use std::vec::Vec;
 
 const RTT: Duration = Duration::from_millis(50);
 
@@ -171,6 +172,81 @@ fn another_own_id_keeps_the_contacts() {
     table.set_own(deep(0x8000_0f0f));
     assert!(table.len() >= 30 && table.own() == deep(0x8000_0f0f));
     check(&table);
+}
+
+#[test]
+fn those_who_failed_are_found_apart_from_the_good() {
+    let mut table = table();
+    fill(&mut table, 20);
+    for n in [3, 7, 11] {
+        table.failed(&deep(0x8000_0000 | n << 8 | n), addr(n));
+    }
+    let near = deep(0x8000_0000);
+    let (mut good, mut failing) = (vec![], vec![]);
+    table.closest(&near, 8, |contact| good.push(contact.addr()));
+    table.closest_failing(&near, 8, |contact| failing.push(contact.addr()));
+    assert_eq!(failing, [addr(3), addr(7), addr(11)]);
+    assert_eq!(good, [0, 1, 2, 4, 5, 6, 8, 9].map(addr));
+}
+
+#[test]
+fn room_is_for_the_unknown_only_and_where_the_rules_leave_some() {
+    let mut table = table();
+    fill(&mut table, 10);
+    let known = deep(0x8000_0000 | 3 << 8 | 3);
+    assert_eq!(table.room(&known, addr(3)), Room::None);
+    assert_eq!(table.room(&id(0x99, 1), addr(3)), Room::Taken(known));
+    assert_eq!(table.room(&id(0x99, 1), addr(500)), Room::Free);
+    assert_eq!(table.room(&NodeId::default(), addr(500)), Room::None);
+    let mut other_port = addr(3);
+    other_port.set_port(1);
+    assert_eq!(table.room(&id(0x99, 1), other_port), Room::None);
+    assert_eq!(
+        table.room(&id(0x99, 1), "[2001:db8::1]:1".parse().unwrap()),
+        Room::None
+    );
+    assert!(table.remove_at(addr(3)) && !table.remove_at(addr(3)));
+    assert_eq!((table.len(), table.room(&known, addr(3))), (9, Room::Free));
+    fill(&mut table, 128);
+    table.heard(id(0x01, 1), addr(900), RTT, 0);
+    assert_eq!(
+        table.room(&id(0x99, 1), addr(500)),
+        Room::None,
+        "the far half is full"
+    );
+    assert_eq!(
+        table.room(&id(0x02, 1), addr(500)),
+        Room::Free,
+        "the near half is not"
+    );
+}
+
+#[test]
+fn a_refresh_says_what_ids_its_bucket_has_room_for() {
+    let mut table = table();
+    table.heard(id(0x80, 1), addr(1), RTT, 0);
+    // One bucket only: any id.
+    assert_eq!(table.next_refresh(1).unwrap().2, Some((0, false)));
+    let mut table = self::table();
+    table.heard(id(0x40, 1), addr(900), RTT, 0);
+    fill(&mut table, 129);
+    // The far half is full by now; those of the other share one bit for sure and no more is said.
+    assert_eq!(table.len(), 129);
+    let asked: Vec<_> = (0..129).map(|_| table.next_refresh(200).unwrap()).collect();
+    let (near, far): (Vec<Refresh>, Vec<Refresh>) =
+        asked.into_iter().partition(|(id, ..)| id.0[0] < 0x80);
+    assert_eq!((near.len(), near[0].2), (1, Some((1, false))));
+    assert!(far.len() == 128 && far.iter().all(|(.., room)| room.is_none()));
+    // One of the far half is out: the others are asked for ids that differ in the first bit.
+    table.remove_at(addr(5));
+    table.remove_at(addr(6));
+    let (id, _, room) = table
+        .next_refresh(300)
+        .filter(|(id, ..)| id.0[0] >= 0x80)
+        .or_else(|| table.next_refresh(300))
+        .unwrap();
+    assert!(id.0[0] >= 0x80);
+    assert_eq!(room, Some((0, true)));
 }
 
 /// What must hold of every table.

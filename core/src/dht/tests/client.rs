@@ -131,6 +131,143 @@ fn new_endpoints_are_asked_no_faster_than_a_router_bears() {
 }
 
 #[test]
+fn queries_are_no_faster_than_their_budget() {
+    let mut config = Config::default();
+    config.dht.max_lookups = 200;
+    config.dht.queries_per_second = 20;
+    config.dht.queries_burst = 5;
+    let mut node = Alone::new(config);
+    let mut at = vec![];
+    for port in 1..=100 {
+        // Loopback costs no endpoint of a router's table, and a query all the same.
+        let to = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+        let ping = Input::Start(LookupId(port.into()), Lookup::Ping(to));
+        at.extend(node.input(ping).iter().map(|_| node.now));
+    }
+    assert_eq!(at.len(), 5);
+    while at.len() < 100 {
+        node.now = node.dht.next_timeout().unwrap().max(node.now);
+        let sent = node.input(Input::Tick);
+        at.extend(sent.iter().map(|_| node.now));
+    }
+    for window in at.windows(26) {
+        assert!(window[25].saturating_since(window[0]) >= Duration::from_secs(1));
+    }
+    let all = at[99].saturating_since(at[0]);
+    assert!(all <= Duration::from_secs(6), "{all:?}");
+}
+
+#[test]
+fn one_input_handles_so_many_timers_and_begins_so_many_lookups() {
+    let mut config = Config::default();
+    config.dht.max_lookups = 200;
+    config.dht.queries_burst = 200;
+    config.dht.timers_per_input = 7;
+    let mut node = Alone::new(config);
+    for port in 1..=100 {
+        let to = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+        node.input(Input::Start(LookupId(port.into()), Lookup::Ping(to)));
+    }
+    node.now = node.now + Config::default().dht.query_timeout;
+    let mut ticks = 0;
+    while node.dht.next_timeout().is_some_and(|at| at <= node.now) {
+        node.events.clear();
+        node.input(Input::Tick);
+        assert!(node.events.len() <= 7, "{:?}", node.events);
+        ticks += 1;
+    }
+    assert!((100 / 7..40).contains(&ticks), "{ticks}");
+
+    let mut config = Config::default();
+    config.dht.starts_per_input = 3;
+    config.dht.timers_per_input = 1;
+    let mut node = Alone::new(config);
+    // Without anybody to ask each is over at once; one after another while they wait in line.
+    node.input(Input::Bootstrap(&["8.8.8.8:1".parse().unwrap()]));
+    for n in 0..20 {
+        node.input(Input::Start(LookupId(n), Lookup::FindNode(target(n as u8))));
+    }
+    assert_eq!(node.dht.searches.len(), 1, "they wait for ours");
+    let mut before = node.dht.queue.len();
+    assert_eq!(before, 20);
+    for _ in 0..2_000 {
+        node.now = node.dht.next_timeout().unwrap().max(node.now);
+        node.input(Input::Tick);
+        let after = node.dht.queue.len();
+        assert!(before - after <= 3, "{before} {after}");
+        before = after;
+    }
+    assert_eq!(before, 0);
+}
+
+#[test]
+fn lookups_wait_for_the_first_of_our_own_id_but_not_for_ever() {
+    let mut node = Alone::new(Config::default());
+    let router: SocketAddr = "8.8.8.8:1".parse().unwrap();
+    node.input(Input::Bootstrap(&[router]));
+    let sent = node.input(Input::Start(LookupId(1), Lookup::GetPeers(target(1))));
+    assert!(sent.is_empty());
+    // A ping concerns nobody else.
+    let sent = node.input(Input::Start(LookupId(2), Lookup::Ping(router)));
+    assert_eq!(sent.len(), 1);
+    let start = node.now;
+    while !node
+        .events
+        .iter()
+        .any(|event| matches!(event, Event::Done(LookupId(1), _)))
+    {
+        node.now = node.dht.next_timeout().unwrap().max(node.now);
+        node.input(Input::Tick);
+    }
+    // Two rounds that nobody answers, the pause between them, and the lookup itself.
+    assert!(node.now.saturating_since(start) <= Duration::from_secs(10));
+}
+
+#[test]
+fn an_asker_under_another_id_at_a_known_endpoint_is_checked_and_known_anew() {
+    let mut node = Alone::new(Config::default());
+    let to: SocketAddr = "8.8.8.8:1".parse().unwrap();
+    let (old, new) = (Id20([7; 20]), Id20([9; 20]));
+    node.dht
+        .table_v4
+        .heard(old, to, Duration::from_millis(9), 1);
+    let asker = krpc::Asker {
+        id: new,
+        read_only: false,
+        want: krpc::Want::default(),
+    };
+    let mut query = vec![];
+    krpc::write_query(&mut query, b"t", asker, krpc::Query::Ping);
+    let mut sent = node.input(Input::Datagram {
+        socket: V4,
+        from: to,
+        payload: &query,
+    });
+    // Its word is not enough; its answers are.
+    assert!(node.dht.is_good(&old, to));
+    for _ in 0..40 {
+        node.now = node.now + Duration::from_millis(25);
+        sent.extend(node.input(Input::Tick));
+        while let Some((at, query)) = sent.pop_front() {
+            let message = Message::decode(&query).unwrap();
+            if at == to && matches!(message.kind, Kind::Query(_)) {
+                let mut answer = vec![];
+                krpc::Response::begin(&mut answer, at, &new).end(message.transaction);
+                let payload = &answer;
+                let from = to;
+                let socket = V4;
+                sent.extend(node.input(Input::Datagram {
+                    socket,
+                    from,
+                    payload,
+                }));
+            }
+        }
+    }
+    assert!(!node.dht.is_good(&old, to) && node.dht.is_good(&new, to));
+}
+
+#[test]
 fn what_waits_to_be_pinged_is_bounded() {
     let mut config = Config::default();
     config.dht.max_waiting_nodes = 50;

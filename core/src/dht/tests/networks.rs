@@ -5,6 +5,7 @@ use std::vec::Vec;
 use super::target;
 use super::world::{Network, V4};
 use crate::config::Config;
+use crate::dht::node::Single;
 use crate::dht::{Event, Input, Lookup, security};
 use crate::event::Found;
 use crate::time::Duration;
@@ -291,6 +292,29 @@ fn a_node_that_restarts_under_another_id_is_known_again_soon() {
     );
     let (found, _) = net.lookup(20, Lookup::FindNode(new));
     assert_eq!(found[0], Found::Node(new, addr));
+}
+
+#[test]
+fn who_has_joined_looks_itself_up_again_after_a_quarter_of_an_hour() {
+    let config = Config::default().dht;
+    let mut net = Network::joined(1, 1, 40, 0, (true, false));
+    net.run(Duration::from_secs(60));
+    for host in &net.hosts[1..] {
+        let next = host.dht.armed[Single::Bootstrap as usize].unwrap();
+        assert!(!host.dht.is_joining());
+        assert!(next.saturating_since(net.now) > config.own_lookup_interval * 3 / 4);
+        assert!(next.saturating_since(net.now) < config.own_lookup_interval * 5 / 4);
+    }
+    // In a network of three nobody ever has, and the pauses grow up to their limit.
+    let mut net = Network::joined(1, 1, 2, 0, (true, false));
+    net.run(Duration::from_secs(3_600));
+    for host in &net.hosts[1..] {
+        let next = host.dht.armed[Single::Bootstrap as usize].unwrap();
+        assert!(host.dht.is_joining());
+        assert!(next.saturating_since(net.now) < config.max_bootstrap_pause * 5 / 4);
+        // An hour of refreshing and of twenty small lookups.
+        assert!(host.asked.len() < 1_000, "{}", host.asked.len());
+    }
 }
 
 #[test]

@@ -220,3 +220,102 @@ fn a_long_datagram_is_not_read() {
     assert!(node.ask(STRANGER, ping(1_900).as_bytes()).is_some());
     assert!(node.ask(STRANGER, ping(2_048).as_bytes()).is_none());
 }
+
+/// Knows eight nodes of each family.
+fn with_nodes(config: Config) -> Alone {
+    let mut node = Alone::new(config);
+    for n in 0..8u8 {
+        let id = Id20([0x10 * n + 1; 20]);
+        let rtt = Duration::from_millis(9);
+        let four = SocketAddr::new([7, 7, n, 1].into(), 1);
+        let six = SocketAddr::new([0x2001, 7, 7, n.into(), 0, 0, 0, 1].into(), 1);
+        node.dht.table_v4.heard(id, four, rtt, 1);
+        node.dht.table_v6.heard(id, six, rtt, 1);
+    }
+    node
+}
+
+#[test]
+fn nodes_are_told_of_the_families_wanted_and_else_of_the_askers() {
+    let mut node = with_nodes(Config::default());
+    for (want, expected) in [
+        ("", (8, 0)),
+        ("4:wantl2:n4e", (8, 0)),
+        ("4:wantl2:n6e", (0, 8)),
+        ("4:wantl2:n42:n6e", (8, 8)),
+        ("4:wantl2:n8e", (8, 0)),
+        ("4:wantle", (8, 0)),
+        ("4:want2:n6", (8, 0)),
+    ] {
+        for (method, key) in [("9:find_node", "6:target"), ("9:get_peers", "9:info_hash")] {
+            let query = std::format!(
+                "d1:ad2:id20:abcdefghij0123456789{key}20:mnopqrstuvwxyz123456{want}e1:q{method}1:t2:aa1:y1:qe"
+            );
+            let answer = node.ask("127.0.0.1:9", query.as_bytes()).unwrap();
+            let body = Message::decode(&answer).unwrap().body;
+            let told = (body.nodes.iter().count(), body.nodes6.iter().count());
+            assert_eq!(told, expected, "{query}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_is_one_packet_whatever_is_wanted() {
+    let mut config = Config::default();
+    config.dht.max_reply = 1_200;
+    for (config, least) in [(config, 60), (Config::default(), 85)] {
+        let most = usize::from(config.dht.max_reply);
+        let mut node = with_nodes(config);
+        let hash = Id20([0x22; 20]);
+        announce_many(&mut node, hash, 300);
+        let query = std::format!(
+            "d1:ad2:id20:abcdefghij01234567899:info_hash20:{}4:wantl2:n42:n6ee1:q9:get_peers1:t32:{}1:y1:qe",
+            "\"".repeat(20),
+            "t".repeat(32)
+        );
+        let answer = node.ask("127.0.0.1:9", query.as_bytes()).unwrap();
+        let body = Message::decode(&answer).unwrap().body;
+        assert!(answer.len() <= most, "{}", answer.len());
+        assert!(body.values.iter().count() >= least && body.token.is_some());
+        assert_eq!(
+            (body.nodes.iter().count(), body.nodes6.iter().count()),
+            (8, 8)
+        );
+    }
+}
+
+#[test]
+fn a_forged_source_gets_few_bytes_and_all_of_them_together_no_flood() {
+    let mut config = Config::default();
+    config.dht.unproven_bytes_per_address = 2_000;
+    config.dht.unproven_bytes_per_second = 5_000;
+    let mut node = with_nodes(config);
+    let ask = |node: &mut Alone, from: &str| {
+        let answer = node.query(from, Query::FindNode(Id20([1; 20])));
+        answer.map_or(0, |answer| answer.len())
+    };
+    let to_one: usize = (0..40).map(|_| ask(&mut node, STRANGER)).sum();
+    assert!(to_one > 1_500 && to_one <= 2_000, "{to_one}");
+    node.wait(2);
+    let to_all: usize = (0..200)
+        .map(|n| ask(&mut node, &std::format!("9.9.{n}.1:1")))
+        .sum();
+    assert!(to_all > 4_500 && to_all <= 5_400, "{to_all}");
+    // Whoever shows that it receives is served all the same.
+    assert!(ask(&mut node, "127.0.0.1:9") > 200);
+    node.wait(10);
+    assert!(ask(&mut node, STRANGER) > 200);
+}
+
+#[test]
+fn refusals_too_are_a_few_times_their_query() {
+    let mut node = Alone::new(Config::default());
+    for query in [
+        &b"d1:ade1:q1:x1:t1:a1:y1:qe"[..],
+        b"d1:ade1:q4:ping1:t1:a1:y1:qe",
+        b"d1:ade1:q9:find_node1:t1:a1:y1:qe",
+    ] {
+        let answer = node.ask(STRANGER, query).unwrap();
+        assert!(answer.len() <= 6 * query.len() && error_code(Some(answer)).is_some());
+    }
+}
