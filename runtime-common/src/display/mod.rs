@@ -147,7 +147,10 @@ impl Reporter {
 
     fn draw(&mut self, name: &str, stats: &TorrentStats) {
         let bar = self.bar.get_or_insert_with(|| {
-            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+            let bar = ProgressBar::with_draw_target(
+                Some(stats.total.max(1)),
+                ProgressDrawTarget::stderr(),
+            );
             let style = ProgressStyle::with_template("{prefix} [{bar:24}] {msg}");
             bar.set_style(
                 style
