@@ -72,7 +72,7 @@ pub(super) struct Family {
     pub(super) store: Store,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Timer {
     Short(u32),
     Late(u32),
@@ -81,7 +81,7 @@ enum Timer {
 }
 
 /// Timers of which there is one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Single {
     RefreshV4,
     RefreshV6,

@@ -313,6 +313,7 @@ impl Engine {
         if let Some(torrent) = entry.torrent {
             self.grants.forget_parked(torrent, conn);
         }
+        self.deadlines.disarm(Wake::Conn(conn));
         Some(entry)
     }
 

@@ -67,7 +67,7 @@ pub struct Engine {
 }
 
 /// Who is to be woken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Wake {
     Dht,
     Nodes,

@@ -21,6 +21,8 @@ use crate::io::{
 };
 use crate::slab::Key;
 
+mod storm;
+
 const SOCKET: SocketId = SocketId(0);
 
 fn addr(last: u8, port: u16) -> SocketAddr {

@@ -231,6 +231,8 @@ impl Engine {
         let Some(entry) = self.torrents.remove(torrent.0) else {
             return;
         };
+        self.deadlines.disarm(Wake::Torrent(torrent));
+        self.deadlines.disarm(Wake::Announce(torrent));
         self.by_hash.retain(|_, named| *named != torrent);
         if let Some(id) = entry.lookup {
             self.stop_lookup(id, out);
