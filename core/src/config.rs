@@ -232,6 +232,13 @@ pub struct SwarmConfig {
     pub max_metadata_sizes: u8,
     /// Metadata requests in flight per peer.
     pub metadata_requests: u8,
+    /// A claimed size that waited this long for an assembly takes the place of the one that
+    /// brings least, and keeps it as long; after a wrong hash a peer contributes alone for this
+    /// long before another may. Long enough for most metadata at a modest rate.
+    pub metadata_turn: Duration,
+    /// Turns that were used well are doubled the next time, up to this: long enough for the
+    /// largest metadata at a modest rate.
+    pub max_metadata_turn: Duration,
     /// Pause after a rejected metadata request.
     pub metadata_pause: Duration,
     /// Most pieces of a torrent; larger ones are refused.
@@ -462,6 +469,8 @@ impl Default for SwarmConfig {
             max_metadata: 30 * 1024 * 1024,
             max_metadata_sizes: 4,
             metadata_requests: 2,
+            metadata_turn: secs(5),
+            max_metadata_turn: secs(300),
             metadata_pause: secs(60),
             max_pieces: 4_000_000,
             max_bad_pieces: 3,

@@ -130,6 +130,13 @@ impl InfoHashes {
         (v1.is_some() || v2.is_some()).then_some(Self { v1, v2 })
     }
 
+    /// Whether `found` has every hash that is here, and the same.
+    #[must_use]
+    pub fn fit(&self, found: &Self) -> bool {
+        self.v1.is_none_or(|v1| found.v1 == Some(v1))
+            && self.v2.is_none_or(|v2| found.v2 == Some(v2))
+    }
+
     /// The v1 hash (SHA-1), if the torrent has one.
     #[must_use]
     pub fn v1(&self) -> Option<[u8; 20]> {

@@ -1,9 +1,11 @@
 //! Metadata from peers (`ut_metadata`, BEP 9).
 
+mod assembly;
 mod fetch;
 
 use alloc::vec::Vec;
 
+pub use assembly::{Assembled, Checked};
 use bytes::Bytes;
 pub use fetch::{Fetch, Outcome};
 

@@ -520,6 +520,7 @@ impl Sim {
         let host = &mut self.hosts[host as usize];
         let disk = &mut host.disk;
         match work {
+            Work::CheckMetadata { assembled, .. } => JobResult::Metadata(assembled.check()),
             Work::Open { torrent, info } => disk.open(torrent, info, host.spec.content.as_ref()),
             Work::Read {
                 torrent,

@@ -209,6 +209,14 @@ impl Config {
             "swarm.max_metadata_sizes",
             "at least 1",
         )?;
+        let turns = swarm.metadata_turn >= Duration::from_millis(1)
+            && swarm.metadata_turn <= swarm.max_metadata_turn
+            && swarm.max_metadata_turn <= secs(3_600);
+        check(
+            turns,
+            "swarm.metadata_turn",
+            "1 ms to max_metadata_turn, that at most 1 h",
+        )?;
         check(
             swarm.check_parallel >= 1,
             "swarm.check_parallel",

@@ -198,6 +198,7 @@ fn shutdown_is_answered_once_storage_is_closed_and_state_saved() {
 fn answer(work: &crate::io::Work<'_>) -> JobResult {
     use crate::io::Work;
     match work {
+        Work::CheckMetadata { assembled, .. } => JobResult::Metadata(assembled.check()),
         Work::Open { info, .. } => {
             let present = alloc::vec![0xff; (info.piece_count as usize).div_ceil(8)];
             JobResult::Opened(Box::new(Opened { present }))

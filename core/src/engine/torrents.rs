@@ -188,6 +188,7 @@ impl Engine {
                 out.save_state(id, kind, |buf| buf.extend_from_slice(&data));
                 return;
             }
+            Job::CheckMetadata(assembled) => Work::CheckMetadata { torrent, assembled },
             Job::Open(info) => Work::Open { torrent, info },
             Job::Read(block) => Work::Read {
                 torrent,

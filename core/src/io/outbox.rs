@@ -211,6 +211,9 @@ impl Outbox {
                 Work::SaveState { kind, data } => {
                     self.save_state(job, kind, |buf| buf.extend_from_slice(data));
                 }
+                Work::CheckMetadata { torrent, assembled } => {
+                    self.job(job, Work::CheckMetadata { torrent, assembled });
+                }
                 Work::Open { torrent, info } => self.job(job, Work::Open { torrent, info }),
                 Work::Read {
                     torrent,

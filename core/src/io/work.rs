@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use bytes::Bytes;
 
 use super::TorrentId;
+use crate::metadata::{Assembled, Checked};
 use crate::metainfo::Info;
 
 /// A job for the host: everything that may wait or burn cycles.
@@ -13,6 +14,14 @@ use crate::metainfo::Info;
 /// `Write` before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work<'o> {
+    /// Hashes and reads metadata that came from peers: [`Assembled::check`] on a thread that may
+    /// take its time; answered by `Metadata`.
+    CheckMetadata {
+        /// The torrent.
+        torrent: TorrentId,
+        /// The pieces of the metadata, and what their hash has to be.
+        assembled: Arc<Assembled>,
+    },
     /// Prepares storage for a torrent; answered by `Opened`. Creates nothing that a later write
     /// does not need, except empty files, folders and links, which it makes at once.
     Open {
@@ -127,6 +136,8 @@ pub struct Opened {
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobResult {
+    /// What [`Assembled::check`] found.
+    Metadata(Checked),
     /// Storage is ready.
     Opened(alloc::boxed::Box<Opened>),
     /// The bytes asked for, all of them.

@@ -1,29 +1,42 @@
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use bytes::Bytes;
-use sha1::{Digest as _, Sha1};
-use sha2::Sha256;
 use smallvec::SmallVec;
 
 use super::PIECE_LEN;
+use super::assembly::{Assembled, Assembly, Checked};
 use crate::config::Config;
 use crate::id::InfoHashes;
 use crate::io::ConnId;
-use crate::time::Instant;
+use crate::metainfo::Info;
+use crate::time::{Duration, Instant};
 
-/// Pieces hashed for one input: 1 MiB; the rest is announced by `next_timeout`.
-const HASHED_PER_INPUT: usize = 64;
+#[cfg(test)]
+mod tests;
+
+/// A turn is doubled no more often than this, whatever the config allows.
+const MAX_DOUBLINGS: u8 = 16;
 
 /// What came of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing to do but to ask for [`Fetch::next_requests`] again.
     Pending,
+    /// Everything of one size is here: [`Assembled::check`] is to be done, as a job, and its
+    /// result given to [`Fetch::on_checked`].
+    Check {
+        /// The claimed size, bytes: names the assembly.
+        size: u32,
+        /// What is to be checked.
+        assembled: Arc<Assembled>,
+    },
     /// The metadata is here and its hash is right.
-    Complete(Bytes),
+    Complete(Arc<Info>),
+    /// The hash is right, and nothing can be done with what it names: every peer would send the
+    /// same.
+    Unreadable,
     /// An assembly had the wrong hash. Its contributors pause; the only contributor is to be
     /// banned.
     BadHash {
@@ -35,17 +48,22 @@ pub enum Outcome {
 /// Fetches metadata from peers until its hash is right (BEP 9).
 ///
 /// One assembly per claimed size, so that a peer who lies about the size disturbs nobody else.
+/// There are only so many slots for assemblies. A size that more peers claim takes the place of
+/// one that fewer claim, and a size that waited long enough takes the place of whichever brings
+/// least, and keeps it for a turn: however many sizes are claimed, each has its turn, those that
+/// waited longest first. A size that made good use of its turn gets a longer one the next time.
+///
 /// After a wrong hash an assembly takes pieces from one peer at a time, so that a liar ends up as
-/// the only contributor.
+/// the only contributor. That peer too yields to another when its turn is over.
 #[derive(Debug)]
 pub struct Fetch {
     config: Arc<Config>,
     hashes: InfoHashes,
     peers: BTreeMap<ConnId, Peer>,
+    /// By size: what connected peers say. At most one for each peer.
+    claims: BTreeMap<u32, Claim>,
     /// By size.
     assemblies: BTreeMap<u32, Assembly>,
-    /// Hashing goes on at the next input.
-    unfinished: Option<(u32, Instant)>,
 }
 
 #[derive(Debug)]
@@ -56,28 +74,12 @@ struct Peer {
 }
 
 #[derive(Debug)]
-struct Assembly {
-    pieces: Vec<Piece>,
-    missing: usize,
-    /// Wrong hashes and unanswered requests: the assembly with most gives way to others.
-    failures: u32,
-    /// The one peer that may contribute, once there was a wrong hash.
-    solo: Option<Option<ConnId>>,
-    hasher: Option<Box<Hasher>>,
-}
-
-#[derive(Debug, Default, Clone)]
-struct Piece {
-    requested: u32,
-    data: Option<(ConnId, Box<[u8]>)>,
-}
-
-/// Hashes the pieces in order as they become contiguous, so that no input hashes everything.
-#[derive(Debug, Default)]
-struct Hasher {
-    next: usize,
-    sha1: Sha1,
-    sha256: Sha256,
+struct Claim {
+    peers: u32,
+    /// Since when it has no slot, when it has none.
+    waits_since: Instant,
+    /// Turns so far that were of use and too short.
+    turns: u8,
 }
 
 impl Fetch {
@@ -88,13 +90,13 @@ impl Fetch {
             config,
             hashes,
             peers: BTreeMap::new(),
+            claims: BTreeMap::new(),
             assemblies: BTreeMap::new(),
-            unfinished: None,
         }
     }
 
     /// A peer says that it has metadata of `size` bytes. False when the size is not acceptable.
-    pub fn peer_offers(&mut self, conn: ConnId, size: u32) -> bool {
+    pub fn peer_offers(&mut self, now: Instant, conn: ConnId, size: u32) -> bool {
         if size == 0 || size > self.config.swarm.max_metadata {
             return false;
         }
@@ -108,6 +110,12 @@ impl Fetch {
             in_flight: SmallVec::new(),
         };
         self.peers.insert(conn, peer);
+        let claim = self.claims.entry(size).or_insert(Claim {
+            peers: 0,
+            waits_since: now,
+            turns: 0,
+        });
+        claim.peers += 1;
         true
     }
 
@@ -116,6 +124,12 @@ impl Fetch {
         let Some(peer) = self.peers.remove(&conn) else {
             return;
         };
+        if let Some(claim) = self.claims.get_mut(&peer.size) {
+            claim.peers -= 1;
+            if claim.peers == 0 {
+                self.claims.remove(&peer.size);
+            }
+        }
         if let Some(assembly) = self.assemblies.get_mut(&peer.size) {
             for (piece, _) in peer.in_flight {
                 assembly.unrequest(piece);
@@ -127,20 +141,20 @@ impl Fetch {
     /// The pieces to ask `conn` for now; they count as asked for.
     pub fn next_requests(&mut self, now: Instant, conn: ConnId) -> SmallVec<[u32; 4]> {
         let mut wanted = SmallVec::new();
-        let Some(size) = self.peers.get(&conn).map(|peer| peer.size) else {
+        let Some(peer) = self.peers.get(&conn) else {
             return wanted;
         };
-        if !self.make_room(size) {
+        let size = peer.size;
+        if peer.is_paused(now) || !self.make_room(now, size) {
             return wanted;
         }
+        let solo = self.assemblies.get(&size).and_then(|it| it.solo);
+        let turn = self.turn(solo.map_or(0, |solo| solo.turns));
         let (Some(peer), Some(assembly)) =
             (self.peers.get_mut(&conn), self.assemblies.get_mut(&size))
         else {
             return wanted;
         };
-        if peer.paused_until.is_some_and(|until| until > now) {
-            return wanted;
-        }
         peer.paused_until = None;
         let limit = usize::from(self.config.swarm.metadata_requests);
         while peer.in_flight.len() < limit && assembly.admits(conn) {
@@ -152,8 +166,8 @@ impl Fetch {
                 .filter(|(index, piece)| piece.data.is_none() && !asked(*index))
                 .min_by_key(|(_, piece)| piece.requested);
             let Some((index, _)) = best else { break };
-            if let Some(owner) = &mut assembly.solo {
-                *owner = Some(conn);
+            if let Some(solo) = &mut assembly.solo {
+                solo.owner.get_or_insert((conn, now + turn));
             }
             assembly.pieces[index].requested += 1;
             peer.in_flight
@@ -180,17 +194,50 @@ impl Fetch {
         let Some(assembly) = self.assemblies.get_mut(&size) else {
             return Outcome::Pending;
         };
-        if !fits || !assembly.admits(conn) {
+        if !fits {
             self.pause(now, conn);
             return Outcome::Pending;
         }
+        // What others were asked for before one peer was chosen is of no use any more.
         let place = &mut assembly.pieces[piece as usize];
-        if place.data.is_none() {
-            // A copy: the slice would pin the read buffer until everything is there.
-            place.data = Some((conn, data.into()));
-            assembly.missing -= 1;
+        if assembly.checking.is_some()
+            || place.data.is_some()
+            || assembly
+                .solo
+                .is_some_and(|solo| solo.owner.is_none_or(|(owner, _)| owner != conn))
+        {
+            return Outcome::Pending;
         }
-        self.hash_on(now, size)
+        // A copy: the slice would pin the read buffer until everything is there.
+        place.data = Some((conn, Bytes::copy_from_slice(data)));
+        assembly.missing -= 1;
+        if assembly.missing > 0 {
+            return Outcome::Pending;
+        }
+        let assembled = Arc::new(assembly.take(self.hashes, self.config.swarm.rules()));
+        Outcome::Check { size, assembled }
+    }
+
+    /// A job has looked at the assembly of `size`.
+    pub fn on_checked(&mut self, now: Instant, size: u32, checked: Checked) -> Outcome {
+        let Some(assembly) = self.assemblies.get_mut(&size) else {
+            return Outcome::Pending;
+        };
+        match checked {
+            Checked::Right(info) if self.hashes.fit(&info.hashes) => Outcome::Complete(info),
+            Checked::Right(_) | Checked::Unreadable => Outcome::Unreadable,
+            Checked::WrongHash => {
+                let contributors = assembly.begin_anew();
+                for conn in &contributors {
+                    self.pause(now, *conn);
+                }
+                let ban = match contributors[..] {
+                    [only] => Some(only),
+                    _ => None,
+                };
+                Outcome::BadHash { ban }
+            }
+        }
     }
 
     /// A peer will not send a piece: it is left alone for a while.
@@ -200,8 +247,8 @@ impl Fetch {
         }
     }
 
-    /// Gives up requests that took too long and goes on hashing.
-    pub fn tick(&mut self, now: Instant) -> Outcome {
+    /// Gives up requests that took too long, and peers that had their turn alone.
+    pub fn tick(&mut self, now: Instant) {
         let late: SmallVec<[ConnId; 8]> = self
             .peers
             .iter()
@@ -220,23 +267,30 @@ impl Fetch {
                 peer.paused_until = None;
             }
         }
-        match self.unfinished.take() {
-            Some((size, _)) => self.hash_on(now, size),
-            None => Outcome::Pending,
+        let over: SmallVec<[(u32, ConnId); 4]> = self
+            .assemblies
+            .iter()
+            .filter_map(|(size, assembly)| Some((*size, assembly.solo_turn()?)))
+            .filter(|(_, (_, ends))| *ends <= now)
+            .map(|(size, (owner, _))| (size, owner))
+            .collect();
+        for (size, owner) in over {
+            self.end_solo_turn(now, size, owner);
         }
     }
 
     /// When the next [`Fetch::tick`] is due; afterwards requests may be possible again.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        let unfinished = self.unfinished.map(|(_, at)| at);
         let peers = self.peers.values().flat_map(|peer| {
             peer.in_flight
                 .iter()
                 .map(|(_, until)| *until)
                 .chain(peer.paused_until)
         });
-        unfinished.into_iter().chain(peers).min()
+        let solo = self.assemblies.values().filter_map(Assembly::solo_turn);
+        let solo = solo.map(|(_, ends)| ends);
+        peers.chain(solo).chain(self.next_turn()).min()
     }
 
     /// Pieces here and pieces in all, of the assembly that is most advanced.
@@ -244,10 +298,7 @@ impl Fetch {
     pub fn progress(&self) -> (u32, u32) {
         self.assemblies
             .values()
-            .map(|assembly| {
-                let all = assembly.pieces.len() as u32;
-                (all - assembly.missing as u32, all)
-            })
+            .map(|assembly| (assembly.received() as u32, assembly.pieces.len() as u32))
             .max()
             .unwrap_or((0, 0))
     }
@@ -281,149 +332,137 @@ impl Fetch {
         }
     }
 
-    /// Whether there is an assembly of that size, now. Another one gives way if it failed more
-    /// often, or as often and fewer peers claim its size.
-    fn make_room(&mut self, size: u32) -> bool {
+    /// Whether there is an assembly of that size, now.
+    fn make_room(&mut self, now: Instant, size: u32) -> bool {
         if self.assemblies.contains_key(&size) {
             return true;
         }
+        let turns = self.claims.get(&size).map_or(0, |claim| claim.turns);
+        let turn_ends = now + self.turn(turns);
+        let mut fresh = Assembly::new(size, now, turn_ends);
         if self.assemblies.len() >= usize::from(self.config.swarm.max_metadata_sizes) {
-            let claims = |size: u32| self.peers.values().filter(|peer| peer.size == size).count();
-            let worst = self
-                .assemblies
-                .iter()
-                .map(|(size, assembly)| (assembly.failures, usize::MAX - claims(*size), *size))
-                .max();
-            match worst {
-                Some((failures, unclaimed, worst))
-                    if (0, usize::MAX - claims(size)) < (failures, unclaimed) =>
-                {
-                    self.forget(worst);
-                }
-                _ => return false,
+            let slowest = self.slowest(now).filter(|_| self.is_next(now, size));
+            if let Some(slowest) = slowest {
+                self.forget(now, slowest);
+                fresh.waited = true;
+            } else if let Some(lightest) = self.outweighed_by(now, size) {
+                // The turn goes on, so that no change of claims puts off whoever waits for it.
+                fresh.turn_ends = self.assemblies[&lightest].turn_ends;
+                self.forget(now, lightest);
+            } else {
+                return false;
             }
         }
-        self.assemblies.insert(size, Assembly::new(size));
+        self.assemblies.insert(size, fresh);
         true
     }
 
-    fn forget(&mut self, size: u32) {
-        self.assemblies.remove(&size);
-        if self.unfinished.is_some_and(|(of, _)| of == size) {
-            self.unfinished = None;
+    /// Of those whose turn is over, the assembly that got least in its time.
+    fn slowest(&self, now: Instant) -> Option<u32> {
+        self.assemblies
+            .iter()
+            .filter(|(_, assembly)| assembly.checking.is_none() && assembly.turn_ends <= now)
+            .min_by_key(|(size, it)| (it.rate(now), Reverse(it.failures), **size))
+            .map(|(size, _)| *size)
+    }
+
+    /// The assembly that failed most often, or is claimed by fewest, if that is worse than one of
+    /// `size` would be.
+    fn outweighed_by(&self, now: Instant, size: u32) -> Option<u32> {
+        let unclaimed = |size: u32| Reverse(self.claims.get(&size).map_or(0, |claim| claim.peers));
+        self.assemblies
+            .iter()
+            .filter(|(_, it)| it.checking.is_none() && !(it.waited && now < it.turn_ends))
+            .map(|(size, assembly)| (assembly.failures, unclaimed(*size), *size))
+            .max()
+            .filter(|(failures, claims, _)| (0, unclaimed(size)) < (*failures, *claims))
+            .map(|(_, _, size)| size)
+    }
+
+    /// Whether `size` has waited long enough for a slot, and longer than any other.
+    fn is_next(&self, now: Instant, size: u32) -> bool {
+        let Some(claim) = self.claims.get(&size) else {
+            return false;
+        };
+        claim.waits_since + self.turn(0) <= now
+            && self.longest_waiting(now) == Some((claim.waits_since, size))
+    }
+
+    /// The size that has waited longest for a slot, of those that a peer stands ready to send.
+    fn longest_waiting(&self, now: Instant) -> Option<(Instant, u32)> {
+        self.peers
+            .values()
+            .filter(|peer| !peer.is_paused(now) && !self.assemblies.contains_key(&peer.size))
+            .filter_map(|peer| Some((self.claims.get(&peer.size)?.waits_since, peer.size)))
+            .min()
+    }
+
+    /// When a size that waits may take the slot of another.
+    fn next_turn(&self) -> Option<Instant> {
+        if self.assemblies.len() < usize::from(self.config.swarm.max_metadata_sizes) {
+            return None;
+        }
+        // A peer whose pause ends is a reason of its own to tick.
+        let (since, _) = self.longest_waiting(Instant::MIN)?;
+        let taken = self.assemblies.values().filter(|it| it.checking.is_none());
+        let free = taken.map(|assembly| assembly.turn_ends).min()?;
+        Some(free.max(since + self.turn(0)))
+    }
+
+    /// How long a turn is after so many that were of use and too short.
+    fn turn(&self, turns: u8) -> Duration {
+        let config = &self.config.swarm;
+        let turn = config.metadata_turn * (1 << turns.min(MAX_DOUBLINGS));
+        turn.min(config.max_metadata_turn)
+    }
+
+    /// Drops an assembly; its size waits from now on.
+    fn forget(&mut self, now: Instant, size: u32) {
+        let Some(assembly) = self.assemblies.remove(&size) else {
+            return;
+        };
+        let used = assembly.used(now.saturating_since(assembly.began));
+        if let Some(claim) = self.claims.get_mut(&size) {
+            claim.waits_since = now;
+            if used {
+                claim.turns = claim.turns.saturating_add(1).min(MAX_DOUBLINGS);
+            }
         }
         for peer in self.peers.values_mut().filter(|peer| peer.size == size) {
             peer.in_flight.clear();
         }
     }
 
-    fn hash_on(&mut self, now: Instant, size: u32) -> Outcome {
-        let Some(assembly) = self.assemblies.get_mut(&size) else {
-            return Outcome::Pending;
-        };
-        if !assembly.hash_some() {
-            if assembly.missing == 0 {
-                self.unfinished = Some((size, now));
-            }
-            return Outcome::Pending;
-        }
-        if assembly.is_right(&self.hashes) {
-            let mut raw = Vec::with_capacity(size as usize);
-            for (_, data) in assembly
-                .pieces
-                .iter()
-                .filter_map(|piece| piece.data.as_ref())
-            {
-                raw.extend_from_slice(data);
-            }
-            return Outcome::Complete(raw.into());
-        }
-        let mut contributors: Vec<ConnId> = assembly
-            .pieces
+    /// The only contributor had its turn: another peer has one, if there is another.
+    fn end_solo_turn(&mut self, now: Instant, size: u32, owner: ConnId) {
+        let other = self
+            .peers
             .iter()
-            .filter_map(|piece| piece.data.as_ref())
-            .map(|(conn, _)| *conn)
-            .collect();
-        contributors.sort_unstable();
-        contributors.dedup();
-        let failures = assembly.failures.saturating_add(1);
-        self.forget(size);
-        let mut fresh = Assembly::new(size);
-        fresh.failures = failures;
-        fresh.solo = Some(None);
-        self.assemblies.insert(size, fresh);
-        for conn in &contributors {
-            self.pause(now, *conn);
-        }
-        let ban = match contributors[..] {
-            [only] => Some(only),
-            _ => None,
+            .any(|(conn, peer)| *conn != owner && peer.size == size && !peer.is_paused(now));
+        let Some(turns) = self.assemblies.get(&size).and_then(|it| it.solo) else {
+            return;
         };
-        Outcome::BadHash { ban }
+        let turn = self.turn(turns.turns);
+        let Some(assembly) = self.assemblies.get_mut(&size) else {
+            return;
+        };
+        let used = assembly.used(turn);
+        if let Some(solo) = &mut assembly.solo {
+            if !other {
+                solo.owner = Some((owner, now + turn));
+                return;
+            }
+            if used {
+                solo.turns = solo.turns.saturating_add(1).min(MAX_DOUBLINGS);
+            }
+        }
+        self.pause(now, owner);
     }
 }
 
-impl Assembly {
-    fn new(size: u32) -> Self {
-        let count = size.div_ceil(PIECE_LEN) as usize;
-        Self {
-            pieces: alloc::vec![Piece::default(); count],
-            missing: count,
-            failures: 0,
-            solo: None,
-            hasher: Some(Box::default()),
-        }
-    }
-
-    fn admits(&self, conn: ConnId) -> bool {
-        self.solo
-            .is_none_or(|owner| owner.is_none_or(|owner| owner == conn))
-    }
-
-    fn unrequest(&mut self, piece: u32) {
-        if let Some(piece) = self.pieces.get_mut(piece as usize) {
-            piece.requested = piece.requested.saturating_sub(1);
-        }
-    }
-
-    /// The peer stops contributing. Alone, it takes its pieces along.
-    fn release(&mut self, conn: ConnId) {
-        if self.solo == Some(Some(conn)) && self.missing > 0 {
-            let failures = self.failures;
-            let size = self.pieces.len() as u32 * PIECE_LEN;
-            *self = Self {
-                failures,
-                solo: Some(None),
-                ..Self::new(size)
-            };
-        }
-    }
-
-    /// Hashes some of what is contiguous; true when all is hashed.
-    fn hash_some(&mut self) -> bool {
-        let Some(hasher) = &mut self.hasher else {
-            return false;
-        };
-        for _ in 0..HASHED_PER_INPUT {
-            let piece = self
-                .pieces
-                .get(hasher.next)
-                .and_then(|piece| piece.data.as_ref());
-            let Some((_, data)) = piece else { break };
-            hasher.sha1.update(data);
-            hasher.sha256.update(data);
-            hasher.next += 1;
-        }
-        hasher.next == self.pieces.len()
-    }
-
-    fn is_right(&mut self, hashes: &InfoHashes) -> bool {
-        let Some(hasher) = self.hasher.take() else {
-            return false;
-        };
-        let sha1: [u8; 20] = hasher.sha1.finalize().into();
-        let sha256: [u8; 32] = hasher.sha256.finalize().into();
-        hashes.v1().is_none_or(|v1| v1 == sha1) && hashes.v2().is_none_or(|v2| v2 == sha256)
+impl Peer {
+    fn is_paused(&self, now: Instant) -> bool {
+        self.paused_until.is_some_and(|until| until > now)
     }
 }
 
@@ -432,216 +471,4 @@ fn piece_len(size: u32, piece: u32) -> usize {
     u64::from(size)
         .saturating_sub(start)
         .min(u64::from(PIECE_LEN)) as usize
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::slab::Key;
-    use std::vec;
-
-    const NOW: Instant = Instant::MIN;
-
-    fn conn(index: u32) -> ConnId {
-        ConnId(Key {
-            index,
-            generation: 0,
-        })
-    }
-
-    fn content(len: usize) -> Vec<u8> {
-        (0..len).map(|i| (i * 31 % 251) as u8).collect()
-    }
-
-    fn fetch(content: &[u8]) -> Fetch {
-        let v1 = Sha1::digest(content).into();
-        Fetch::new(
-            Arc::new(Config::default()),
-            InfoHashes::new(Some(v1), None).unwrap(),
-        )
-    }
-
-    fn part(content: &[u8], piece: u32) -> &[u8] {
-        let start = piece as usize * PIECE_LEN as usize;
-        &content[start..content.len().min(start + PIECE_LEN as usize)]
-    }
-
-    fn answer(fetch: &mut Fetch, now: Instant, from: u32, content: &[u8], piece: u32) -> Outcome {
-        let size = content.len() as u32;
-        fetch.on_data(now, conn(from), piece, size, part(content, piece))
-    }
-
-    #[test]
-    fn two_peers_share_the_pieces_and_two_requests_are_in_flight_each() {
-        let content = content(3 * PIECE_LEN as usize + 100);
-        let mut fetch = fetch(&content);
-        assert!(fetch.peer_offers(conn(1), content.len() as u32));
-        assert!(fetch.peer_offers(conn(2), content.len() as u32));
-        assert_eq!(fetch.next_requests(NOW, conn(1))[..], [0, 1]);
-        assert_eq!(fetch.next_requests(NOW, conn(1))[..], []);
-        assert_eq!(fetch.next_requests(NOW, conn(2))[..], [2, 3]);
-        for (from, piece) in [(2, 3), (1, 1), (2, 2)] {
-            assert_eq!(
-                answer(&mut fetch, NOW, from, &content, piece),
-                Outcome::Pending
-            );
-        }
-        assert_eq!(fetch.progress(), (3, 4));
-        let done = answer(&mut fetch, NOW, 1, &content, 0);
-        assert_eq!(done, Outcome::Complete(content.into()));
-    }
-
-    #[test]
-    fn both_hashes_of_a_hybrid_count() {
-        let content = content(10);
-        let (v1, v2) = (
-            Sha1::digest(&content).into(),
-            Sha256::digest(&content).into(),
-        );
-        for (v1, v2, right) in [
-            (Some(v1), Some(v2), true),
-            (None, Some(v2), true),
-            (Some(v1), Some([0; 32]), false),
-            (Some([0; 20]), Some(v2), false),
-        ] {
-            let hashes = InfoHashes::new(v1, v2).unwrap();
-            let mut fetch = Fetch::new(Arc::new(Config::default()), hashes);
-            fetch.peer_offers(conn(1), 10);
-            assert_eq!(fetch.next_requests(NOW, conn(1))[..], [0]);
-            let outcome = answer(&mut fetch, NOW, 1, &content, 0);
-            assert_eq!(outcome == Outcome::Complete(content.clone().into()), right);
-        }
-    }
-
-    #[test]
-    fn sizes_out_of_range_are_refused_and_assemblies_are_bounded() {
-        let content = content(100);
-        let mut fetch = fetch(&content);
-        let most = fetch.config.swarm.max_metadata;
-        assert!(!fetch.peer_offers(conn(1), 0));
-        assert!(!fetch.peer_offers(conn(1), most + 1));
-        assert!(fetch.peer_offers(conn(1), most));
-        for size in 1..=20 {
-            fetch.peer_offers(conn(size), size);
-            fetch.next_requests(NOW, conn(size));
-        }
-        assert_eq!(fetch.assemblies.len(), 4);
-        // Two honest peers outweigh a liar that came first.
-        for honest in [100, 101] {
-            fetch.peer_offers(conn(honest), 100);
-        }
-        assert_eq!(fetch.next_requests(NOW, conn(100))[..], [0]);
-        assert_eq!(fetch.assemblies.len(), 4);
-        let done = answer(&mut fetch, NOW, 100, &content, 0);
-        assert_eq!(done, Outcome::Complete(content.into()));
-    }
-
-    #[test]
-    fn a_reject_and_a_silence_pause_a_peer() {
-        let content = content(100);
-        let mut fetch = fetch(&content);
-        let pause = fetch.config.swarm.metadata_pause;
-        let timeout = fetch.config.swarm.request_timeout;
-        fetch.peer_offers(conn(1), 100);
-        assert_eq!(fetch.next_timeout(), None);
-        assert_eq!(fetch.next_requests(NOW, conn(1))[..], [0]);
-        assert_eq!(fetch.next_timeout(), Some(NOW + timeout));
-        fetch.on_reject(NOW, conn(1), 0);
-        assert_eq!(fetch.next_requests(NOW, conn(1))[..], []);
-        assert_eq!(fetch.next_timeout(), Some(NOW + pause));
-        let now = NOW + pause;
-        assert_eq!(fetch.tick(now), Outcome::Pending);
-        assert_eq!(fetch.next_requests(now, conn(1))[..], [0]);
-        let now = now + timeout;
-        fetch.tick(now);
-        assert_eq!(fetch.next_requests(now, conn(1))[..], []);
-        assert_eq!(fetch.next_timeout(), Some(now + pause));
-        // A late answer is not one that is waited for.
-        assert_eq!(answer(&mut fetch, now, 1, &content, 0), Outcome::Pending);
-        assert_eq!(fetch.progress(), (0, 1));
-    }
-
-    #[test]
-    fn the_only_contributor_of_a_bad_hash_is_banned() {
-        let content = content(100);
-        let mut fetch = fetch(&content);
-        fetch.peer_offers(conn(1), 100);
-        fetch.next_requests(NOW, conn(1));
-        let outcome = answer(&mut fetch, NOW, 1, &[0; 100], 0);
-        assert_eq!(outcome, Outcome::BadHash { ban: Some(conn(1)) });
-        assert_eq!(fetch.next_requests(NOW, conn(1))[..], []);
-    }
-
-    #[test]
-    fn a_liar_among_honest_peers_is_found_and_the_metadata_arrives() {
-        let content = content(8 * PIECE_LEN as usize);
-        let mut fetch = fetch(&content);
-        let lies = vec![0xee; content.len()];
-        let mut now = NOW;
-        let mut banned = None;
-        for peer in 1..=3 {
-            fetch.peer_offers(conn(peer), content.len() as u32);
-        }
-        for _ in 0..1_000 {
-            for peer in 1..=3 {
-                for piece in fetch.next_requests(now, conn(peer)) {
-                    let says = if peer == 1 { &lies } else { &content };
-                    match answer(&mut fetch, now, peer, says, piece) {
-                        Outcome::Pending => {}
-                        Outcome::Complete(raw) => {
-                            assert_eq!(raw, content);
-                            return;
-                        }
-                        Outcome::BadHash { ban } => {
-                            assert!(ban.is_none_or(|conn| conn.0.index == 1));
-                            banned = banned.or(ban);
-                            if let Some(conn) = ban {
-                                fetch.peer_gone(conn);
-                            }
-                        }
-                    }
-                }
-            }
-            if let Some(at) = fetch.next_timeout() {
-                now = now.max(at);
-                assert_eq!(fetch.tick(now), Outcome::Pending);
-            }
-        }
-        panic!("never complete; banned {banned:?}");
-    }
-
-    #[test]
-    fn a_long_metadata_is_hashed_in_slices() {
-        let content = content(200 * PIECE_LEN as usize);
-        let mut fetch = fetch(&content);
-        fetch.peer_offers(conn(1), content.len() as u32);
-        fetch.peer_offers(conn(2), content.len() as u32);
-        let held = fetch.next_requests(NOW, conn(2));
-        assert_eq!(held[..], [0, 1]);
-        loop {
-            // The held ones are asked for twice in the end; they are left to the other peer.
-            let wanted: Vec<u32> = fetch.next_requests(NOW, conn(1)).into_iter().collect();
-            if wanted.iter().all(|piece| held.contains(piece)) {
-                break;
-            }
-            for piece in wanted.into_iter().filter(|piece| !held.contains(piece)) {
-                assert_eq!(
-                    answer(&mut fetch, NOW, 1, &content, piece),
-                    Outcome::Pending
-                );
-            }
-        }
-        answer(&mut fetch, NOW, 2, &content, 0);
-        assert_eq!(answer(&mut fetch, NOW, 2, &content, 1), Outcome::Pending);
-        let mut ticks = 0;
-        while fetch.next_timeout() == Some(NOW) {
-            ticks += 1;
-            if let Outcome::Complete(raw) = fetch.tick(NOW) {
-                assert_eq!(raw, content);
-                assert_eq!(ticks, 3);
-                return;
-            }
-        }
-        panic!("never complete");
-    }
 }

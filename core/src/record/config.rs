@@ -112,6 +112,8 @@ codec_struct!(SwarmConfig {
     max_metadata,
     max_metadata_sizes,
     metadata_requests,
+    metadata_turn,
+    max_metadata_turn,
     metadata_pause,
     max_pieces,
     max_bad_pieces,

@@ -1,5 +1,6 @@
 //! Inputs as bytes.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -10,6 +11,8 @@ use super::codec::{Codec, Reader, codec_enum, codec_struct, put_bytes};
 use crate::io::{
     AddTorrent, Command, Digest, Input, IoReason, JobError, JobResult, Opened, SocketId, Source,
 };
+use crate::metadata::Checked;
+use crate::metainfo::{Info, Rules};
 
 /// An input that owns its bytes.
 #[derive(Debug)]
@@ -221,7 +224,26 @@ codec_enum!(JobResult {
     7 => Resolved(addrs),
     8 => Saved,
     9 => Failed(error),
+    10 => Metadata(checked),
 });
+codec_enum!(Checked { 0 => Right(info), 1 => Unreadable, 2 => WrongHash });
+
+/// Its bytes say everything; they are read anew.
+impl Codec for Arc<Info> {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.raw.put(out);
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        // How many pieces are too many was decided when it was recorded.
+        let rules = Rules {
+            max_pieces: u32::MAX,
+            ..Rules::default()
+        };
+        let info = Info::parse_with(Bytes::take(reader)?, &rules);
+        info.map(Self::new)
+            .map_err(|_| RecordError::Invalid("metadata"))
+    }
+}
 codec_enum!(Source { 0 => Magnet(text), 1 => Torrent(bytes) });
 codec_struct!(AddTorrent {
     source,
@@ -298,7 +320,18 @@ mod tests {
         }
 
         fn result(&self) -> JobResult {
-            match self.number % 12 {
+            match self.number % 15 {
+                12 => JobResult::Metadata(Checked::WrongHash),
+                13 => JobResult::Metadata(Checked::Unreadable),
+                14 => {
+                    let text = format!(
+                        "d6:lengthi{}e4:name1:x12:piece lengthi65536e6:pieces20:{}e",
+                        u32::from(self.port) + 1,
+                        "-".repeat(20)
+                    );
+                    let info = Info::parse(text.into()).expect("it is right");
+                    JobResult::Metadata(Checked::Right(Arc::new(info)))
+                }
                 0 => JobResult::Opened(Box::new(Opened {
                     present: self.bytes.clone(),
                 })),

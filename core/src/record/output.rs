@@ -93,6 +93,12 @@ impl OutputHash {
 
     fn work(&mut self, work: &Work<'_>) {
         match work {
+            Work::CheckMetadata { torrent, assembled } => {
+                let parts = assembled.parts();
+                self.numbers(&[10, torrent.to_bits(), parts.len() as u64]);
+                parts.iter().for_each(|part| self.bytes(part));
+                self.debug(assembled.hashes());
+            }
             Work::Open { torrent, info } => {
                 self.numbers(&[1, torrent.to_bits()]);
                 self.bytes(&info.raw);

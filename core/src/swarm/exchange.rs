@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::bitfield::Bitfield;
-use super::{Event, Phase, Swarm};
+use super::{Event, Job, Pending, Phase, Swarm};
 use crate::event::PeerSource;
-use crate::io::{ConnId, JobError};
+use crate::io::{ConnId, JobError, JobResult};
 use crate::metadata::{Message as Metadata, Outcome, PIECE_LEN};
 use crate::metainfo::Info;
 use crate::resume::Resume;
@@ -53,7 +53,7 @@ impl Swarm {
     pub(super) fn on_metadata_offer(&mut self, conn: ConnId, size: Option<u32>) {
         let offers = self.peers.get(&conn).is_some_and(|peer| peer.metadata);
         if let (Some(fetch), Some(size), true) = (&mut self.fetch, size, offers) {
-            self.fetch_more |= fetch.peer_offers(conn, size);
+            self.fetch_more |= fetch.peer_offers(self.now, conn, size);
         }
     }
 
@@ -73,8 +73,8 @@ impl Swarm {
             .as_mut()
             .filter(|fetch| fetch.next_timeout().is_some_and(due))
         {
-            let outcome = fetch.tick(now);
-            self.on_fetched(outcome, events);
+            fetch.tick(now);
+            self.fetch_more = true;
         }
         let Some(fetch) = self.fetch.as_mut().filter(|_| self.fetch_more) else {
             return;
@@ -103,21 +103,39 @@ impl Swarm {
                     self.ban(conn, events);
                 }
             }
-            Outcome::Complete(raw) => {
+            Outcome::Check { size, assembled } => {
+                let job = Job::CheckMetadata(assembled);
+                self.job(Pending::Metadata { size }, job, events);
+            }
+            Outcome::Complete(info) => {
                 self.fetch = None;
-                match Info::parse_with(raw, &self.config.swarm.rules()) {
-                    Ok(info) => {
-                        self.mark_dirty();
-                        self.on_metadata(Arc::new(info), events);
-                        self.offer_metadata(events);
-                        if self.phase == Phase::Opening {
-                            self.save(events);
-                        }
-                    }
-                    // The hash is right, so every peer would send the same.
-                    Err(_) => self.storage_failed(None, JobError::Unsupported, events),
+                self.mark_dirty();
+                self.on_metadata(info, events);
+                self.offer_metadata(events);
+                if self.phase == Phase::Opening {
+                    self.save(events);
                 }
             }
+            // The hash is right, so every peer would send the same.
+            Outcome::Unreadable => self.storage_failed(None, JobError::Unsupported, events),
+        }
+    }
+
+    /// A job has looked at the metadata of one claimed size.
+    pub(super) fn on_metadata_checked(
+        &mut self,
+        size: u32,
+        result: JobResult,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(fetch) = &mut self.fetch else { return };
+        match result {
+            JobResult::Metadata(checked) => {
+                let outcome = fetch.on_checked(self.now, size, checked);
+                self.on_fetched(outcome, events);
+            }
+            JobResult::Failed(error) => self.storage_failed(None, error, events),
+            _ => self.storage_failed(None, JobError::Io, events),
         }
     }
 
@@ -174,15 +192,7 @@ impl Swarm {
                 .on_found(&self.config.swarm, PeerSource::Resume, peer);
         }
         let info = Info::parse_with(raw?, &self.config.swarm.rules()).ok()?;
-        let same = self
-            .hashes
-            .v1()
-            .is_none_or(|v1| info.hashes.v1() == Some(v1))
-            && self
-                .hashes
-                .v2()
-                .is_none_or(|v2| info.hashes.v2() == Some(v2));
-        same.then(|| Arc::new(info))
+        self.hashes.fit(&info.hashes).then(|| Arc::new(info))
     }
 
     /// Pieces that saved state vouches for.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::event::{self, CloseReason, Encryption, PeerSource, Transport};
 use crate::id::{InfoHashes, PeerId};
 use crate::io::{ConnId, JobResult, StateKind, TorrentId};
+use crate::metadata::Assembled;
 use crate::metainfo::Info;
 use crate::resume::Resume;
 use crate::wire::{BlockRef, Message};
@@ -151,6 +152,8 @@ pub struct JobToken(pub u64);
 /// A job a swarm wants done; the engine adds the torrent's id and numbers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
+    /// See [`crate::io::Work::CheckMetadata`].
+    CheckMetadata(Arc<Assembled>),
     /// See [`crate::io::Work::Open`].
     Open(Arc<Info>),
     /// See [`crate::io::Work::Read`].

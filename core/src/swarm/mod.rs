@@ -76,6 +76,7 @@ enum Phase {
 /// A job whose answer is awaited.
 #[derive(Debug, Clone, Copy)]
 enum Pending {
+    Metadata { size: u32 },
     Open,
     Read { conn: ConnId, block: BlockRef },
     Write { piece: u32 },

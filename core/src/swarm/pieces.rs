@@ -78,6 +78,7 @@ impl Swarm {
             Pending::Close => self.finish_stop(events),
             // Nothing is begun any more.
             _ if !self.is_open_to_peers() => {}
+            Pending::Metadata { size } => self.on_metadata_checked(size, result, events),
             Pending::Open => match result {
                 JobResult::Opened(opened) => self.on_opened(*opened, events),
                 other => self.storage_failed(None, error_of(&other), events),

@@ -186,6 +186,13 @@ impl Storage {
                 };
                 self.push_save(task);
             }
+            Work::CheckMetadata { torrent, assembled } => {
+                let shard = torrent.0.index as usize;
+                let shared = Arc::clone(&self.shared);
+                self.run(shard, move |_| {
+                    (shared.on_done)(job, JobResult::Metadata(assembled.check()));
+                });
+            }
             Work::Open { torrent, info } => {
                 self.push(0, Task::Open { job, torrent, info });
             }

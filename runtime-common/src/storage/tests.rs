@@ -7,7 +7,8 @@ use bytes::Bytes;
 use sha1::{Digest as _, Sha1};
 use trackerless_core::bencode::Writer;
 use trackerless_core::io::{Digest, HashKind};
-use trackerless_core::metainfo::Info;
+use trackerless_core::metadata::{Assembled, Checked};
+use trackerless_core::metainfo::{Info, Rules};
 use trackerless_core::resume::Resume;
 use trackerless_core::slab::Key;
 
@@ -465,4 +466,29 @@ fn each_torrent_may_have_a_folder_of_its_own() {
     bench.commit(0);
     assert_eq!(fs::read(own.path().join("t/f")).unwrap(), content);
     assert_eq!(fs::read_dir(default.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn metadata_is_joined_hashed_and_read_on_a_worker() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::at(folder.path());
+    let content = content(3 * PIECE as usize);
+    let info = torrent(&[("f", content.len() as u64)], &content);
+    let (head, tail) = info.raw.split_at(40);
+    let mut check = |parts: &[&[u8]]| {
+        let parts = parts.iter().map(|part| Bytes::copy_from_slice(part));
+        let assembled = Arc::new(Assembled::new(
+            info.hashes,
+            Rules::default(),
+            parts.collect(),
+        ));
+        bench.run(Work::CheckMetadata {
+            torrent: TORRENT,
+            assembled,
+        })
+    };
+    let right = JobResult::Metadata(Checked::Right(Arc::clone(&info)));
+    assert_eq!(check(&[head, tail]), right);
+    let wrong = JobResult::Metadata(Checked::WrongHash);
+    assert_eq!(check(&[tail, head]), wrong);
 }

@@ -10,6 +10,7 @@ use trackerless_core::io::{
     AddTorrent, Command, ConnId, Digest, Input, IoReason, JobError, JobId, JobResult, Opened,
     Output, SocketId, Source, Tag, Ticket, TorrentId, Work,
 };
+use trackerless_core::metadata::Assembled;
 use trackerless_core::record::{self, OutputHash};
 use trackerless_core::time::{Duration, Instant};
 use trackerless_core::{Config, Engine, Event, Outbox};
@@ -26,6 +27,7 @@ const MAX_STEPS: usize = 2_000;
 /// What a job will be answered with when all goes well.
 #[derive(Clone, Debug)]
 enum Answer {
+    Metadata(Arc<Assembled>),
     Opened,
     Read(u32),
     Written,
@@ -40,6 +42,7 @@ enum Answer {
 impl Answer {
     fn to(work: &Work<'_>) -> Self {
         match work {
+            Work::CheckMetadata { assembled, .. } => Self::Metadata(Arc::clone(assembled)),
             Work::Open { .. } => Self::Opened,
             Work::Read { length, .. } => Self::Read(*length),
             Work::Write { .. } => Self::Written,
@@ -54,6 +57,7 @@ impl Answer {
 
     fn good(&self) -> JobResult {
         match self {
+            Self::Metadata(assembled) => JobResult::Metadata(assembled.check()),
             Self::Opened => JobResult::Opened(Box::new(Opened { present: vec![0] })),
             Self::Read(length) => JobResult::Read(Bytes::from(vec![0; *length as usize])),
             Self::Written => JobResult::Written,

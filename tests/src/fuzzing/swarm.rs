@@ -92,6 +92,7 @@ impl Run {
         let job = self.jobs.remove(&token).expect("it waits");
         self.answered.insert(token);
         let good = match job {
+            Job::CheckMetadata(assembled) => JobResult::Metadata(assembled.check()),
             Job::Open(_) => JobResult::Opened(Box::new(Opened {
                 present: vec![script.byte() & 0xe0],
             })),

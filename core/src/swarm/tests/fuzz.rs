@@ -61,6 +61,7 @@ fn message(kind: u8, a: u8, info: &crate::metainfo::Info) -> Message {
 fn answer(job: &Job, a: u8, content: &[u8], info: &crate::metainfo::Info) -> JobResult {
     match (a % 16, job) {
         (0, _) => JobResult::Failed(JobError::Missing),
+        (_, Job::CheckMetadata(assembled)) => JobResult::Metadata(assembled.check()),
         (1, Job::Open(_)) => JobResult::Opened(std::boxed::Box::new(Opened {
             present: std::vec![0xff; 2],
         })),

@@ -504,6 +504,7 @@ impl World {
             start..start + info.piece_size(piece) as usize
         };
         match job {
+            Job::CheckMetadata(assembled) => JobResult::Metadata(assembled.check()),
             Job::Open(_) => {
                 let present = disk.present.clone();
                 JobResult::Opened(std::boxed::Box::new(Opened { present }))
