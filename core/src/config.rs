@@ -16,7 +16,7 @@ pub struct Config {
     /// First 8 bytes of our peer id (BEP 20).
     pub peer_id_prefix: [u8; 8],
     /// Private addresses count as distinct hosts, for test networks: per-address and per-prefix
-    /// limits of the DHT do not apply to them.
+    /// limits do not apply to them.
     pub lab: bool,
     /// Whether decisions are explained in events (`Event::Explained`): why a peer is served or
     /// not, why a block is asked for.
@@ -188,13 +188,29 @@ pub struct WireConfig {
     pub max_queued_control: u32,
 }
 
+/// What one address and one network (/24 of IPv4, /64 of IPv6) may have at most of something
+/// that all share. Loopback is exempt, as is a private network in a [`Config::lab`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crowding {
+    /// Of one address, behind which there may be a few people, or one with bad intentions.
+    pub per_address: u16,
+    /// Of one network, whose addresses may all be one person's.
+    pub per_network: u16,
+}
+
 /// Parameters of one torrent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SwarmConfig {
     /// Connected peers.
     pub max_peers: u16,
+    /// Of which one address and one network may have this many, however they came.
+    pub peer_crowding: Crowding,
     /// Peers known but not connected.
     pub max_known_peers: u32,
+    /// Of which one address and one network may have this many.
+    pub known_crowding: Crowding,
+    /// Known peers that one input looks at to find some to connect to; more follow at once.
+    pub candidates_per_input: u16,
     /// Time a connection attempt may take.
     pub connect_timeout: Duration,
     /// Connection attempts at once.
@@ -309,6 +325,10 @@ pub struct Limits {
     pub max_connections: u32,
     /// Inbound connections that have not finished their handshake.
     pub max_pending_incoming: u32,
+    /// Of which one address and one network may have this many.
+    pub pending_crowding: Crowding,
+    /// Inbound connections that one address and one network may have over all torrents.
+    pub incoming_crowding: Crowding,
     /// Peers and nodes by name or address that one link or torrent may make us contact.
     pub max_hints: u16,
     /// Addresses of one name that are used; a name may have a great many.
@@ -450,7 +470,16 @@ impl Default for SwarmConfig {
     fn default() -> Self {
         Self {
             max_peers: 200,
+            peer_crowding: Crowding {
+                per_address: 4,
+                per_network: 16,
+            },
             max_known_peers: 2_000,
+            known_crowding: Crowding {
+                per_address: 8,
+                per_network: 64,
+            },
+            candidates_per_input: 64,
             connect_timeout: secs(15),
             max_half_open: 20,
             reconnect_delay: secs(60),
@@ -507,6 +536,14 @@ impl Default for Limits {
             max_torrents: 10_000,
             max_connections: 2_000,
             max_pending_incoming: 100,
+            pending_crowding: Crowding {
+                per_address: 8,
+                per_network: 32,
+            },
+            incoming_crowding: Crowding {
+                per_address: 32,
+                per_network: 128,
+            },
             max_hints: 64,
             max_resolved: 16,
             max_own_addresses: 16,

@@ -189,6 +189,24 @@ impl Config {
             "less than idle_timeout",
         )?;
         check(swarm.max_peers >= 1, "swarm.max_peers", "at least 1")?;
+        for (crowding, field) in [
+            (swarm.peer_crowding, "swarm.peer_crowding"),
+            (swarm.known_crowding, "swarm.known_crowding"),
+            (limits.pending_crowding, "limits.pending_crowding"),
+            (limits.incoming_crowding, "limits.incoming_crowding"),
+        ] {
+            let fits = (1..=crowding.per_network).contains(&crowding.per_address);
+            check(
+                fits,
+                field,
+                "1 per address at least, and no more than per network",
+            )?;
+        }
+        check(
+            swarm.candidates_per_input >= 1,
+            "swarm.candidates_per_input",
+            "at least 1",
+        )?;
         check(
             swarm.max_half_open >= 1,
             "swarm.max_half_open",

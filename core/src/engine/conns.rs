@@ -1,7 +1,7 @@
 //! Connections: from `Connect` or `Incoming` to `Close`, and their read credit.
 
 use bytes::BytesMut;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use super::{Engine, Todo, Wake};
 use crate::event::{CloseReason, Transport};
@@ -89,6 +89,7 @@ impl Engine {
             || self.torrents.is_empty()
             || self.conns.len() >= limits.max_connections as usize
             || self.pending_incoming >= limits.max_pending_incoming
+            || !self.has_room_for(from.ip())
         {
             out.push(Output::Refuse { ticket });
             return;
@@ -107,10 +108,28 @@ impl Engine {
             armed: None,
         });
         self.pending_incoming += 1;
+        self.pending_from.add(from.ip());
+        self.incoming_from.add(from.ip());
         let conn = ConnId(key);
         out.push(Output::Accept { ticket, conn });
         self.give_credit(conn, out);
         self.rearm_conn(conn);
+    }
+
+    /// Whether an address has not had its share of inbound connections.
+    fn has_room_for(&self, ip: IpAddr) -> bool {
+        let (limits, lab) = (&self.config.limits, self.config.lab);
+        self.pending_from
+            .admits(ip, limits.pending_crowding, lab, &[])
+            && self
+                .incoming_from
+                .admits(ip, limits.incoming_crowding, lab, &[])
+    }
+
+    /// An inbound connection has finished its handshake or ended without.
+    fn no_longer_pending(&mut self, ip: IpAddr) {
+        self.pending_incoming = self.pending_incoming.saturating_sub(1);
+        self.pending_from.remove(ip);
     }
 
     pub(super) fn on_connected(&mut self, conn: ConnId, out: &mut Outbox) {
@@ -214,7 +233,7 @@ impl Engine {
                 entry.torrent = Some(torrent);
                 entry.stage = Stage::Joined;
                 if hello.incoming {
-                    self.pending_incoming = self.pending_incoming.saturating_sub(1);
+                    self.no_longer_pending(hello.addr.ip());
                     self.wire_input(conn, wire::Input::Admit { info_hash }, out);
                 }
                 self.swarm_input(torrent, swarm::Input::Joined(conn, hello));
@@ -306,8 +325,11 @@ impl Engine {
 
     fn remove_conn(&mut self, conn: ConnId) -> Option<Conn> {
         let entry = self.conns.remove(conn.0)?;
-        if entry.incoming && entry.stage != Stage::Joined {
-            self.pending_incoming = self.pending_incoming.saturating_sub(1);
+        if entry.incoming {
+            self.incoming_from.remove(entry.addr.ip());
+            if entry.stage != Stage::Joined {
+                self.no_longer_pending(entry.addr.ip());
+            }
         }
         self.grants.disk.credit_changed(entry.credit, 0);
         if let Some(torrent) = entry.torrent {

@@ -31,6 +31,7 @@ use crate::io::{ConnId, Input, Outbox, SocketId, TorrentId};
 use crate::rng::{Choice, Label, Secrets};
 use crate::slab::Slab;
 use crate::swarm;
+use crate::swarm::crowd::Crowd;
 use crate::time::{Duration, Instant};
 use crate::wire;
 
@@ -53,6 +54,10 @@ pub struct Engine {
     nodes: nodes::Nodes,
     conns: Slab<conns::Conn>,
     pending_incoming: u32,
+    /// Where those come from.
+    pending_from: Crowd,
+    /// Where all inbound connections come from.
+    incoming_from: Crowd,
     torrents: Slab<torrents::Torrent>,
     by_hash: BTreeMap<Id20, TorrentId>,
     torrents_added: u64,
@@ -111,6 +116,8 @@ impl Engine {
             nodes: nodes::Nodes::default(),
             conns: Slab::default(),
             pending_incoming: 0,
+            pending_from: Crowd::default(),
+            incoming_from: Crowd::default(),
             torrents: Slab::default(),
             by_hash: BTreeMap::new(),
             torrents_added: 0,

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::RecordError;
 use super::codec::{Codec, Reader, codec_struct};
-use crate::config::{Config, DhtConfig, Limits, SwarmConfig, WireConfig};
+use crate::config::{Config, Crowding, DhtConfig, Limits, SwarmConfig, WireConfig};
 
 codec_struct!(Config {
     client,
@@ -91,9 +91,16 @@ codec_struct!(WireConfig {
     max_client_name,
     max_queued_control,
 });
+codec_struct!(Crowding {
+    per_address,
+    per_network,
+});
 codec_struct!(SwarmConfig {
     max_peers,
+    peer_crowding,
     max_known_peers,
+    known_crowding,
+    candidates_per_input,
     connect_timeout,
     max_half_open,
     reconnect_delay,
@@ -145,6 +152,8 @@ codec_struct!(Limits {
     max_torrents,
     max_connections,
     max_pending_incoming,
+    pending_crowding,
+    incoming_crowding,
     max_hints,
     max_resolved,
     max_own_addresses,

@@ -11,6 +11,7 @@ pub mod rate;
 
 mod client;
 mod content;
+pub(crate) mod crowd;
 mod downloads;
 mod endgame;
 mod exchange;
@@ -35,8 +36,9 @@ pub use io::{Event, Grant, Hello, Input, Job, JobToken, Options, Setup, Want};
 
 use self::choker::{Choker, ChokerConfig};
 use self::content::Content;
+use self::crowd::Crowd;
 use self::peer::Peer;
-use self::peers::Peers;
+use self::peers::{Candidate, Peers};
 use self::picker::PeerKey;
 use self::rate::RateMeter;
 use crate::config::Config;
@@ -108,6 +110,8 @@ pub struct Swarm {
     last_key: u32,
     departed: VecDeque<(PeerKey, SocketAddr)>,
     known: Peers,
+    /// Where the peers are.
+    crowd: Crowd,
     choker: Choker,
     /// A slot may have become free, or someone became interested.
     fill_slots: bool,
@@ -162,12 +166,14 @@ impl Swarm {
             info,
             options,
         } = setup;
+        let mut choice = Choice::new(&seed, Label::Swarm(number));
+        let key = choice.next_u64();
         let mut swarm = Self {
             torrent,
             hashes,
             options,
             now,
-            choice: Choice::new(&seed, Label::Swarm(number)),
+            choice,
             phase: Phase::Metadata,
             info: None,
             content: None,
@@ -179,7 +185,8 @@ impl Swarm {
             by_key: BTreeMap::new(),
             last_key: 0,
             departed: VecDeque::new(),
-            known: Peers::default(),
+            known: Peers::new(key, config.lab),
+            crowd: Crowd::default(),
             choker: Choker::new(ChokerConfig::from(&config.swarm), now),
             fill_slots: false,
             grant: Grant::default(),
@@ -399,13 +406,21 @@ impl Swarm {
     }
 
     fn connect_more(&mut self, events: &mut Vec<Event>) {
-        while self.may_connect() {
-            let Some(addr) = self.known.next_to_connect(self.now) else {
+        for _ in 0..self.config.swarm.candidates_per_input {
+            if !self.may_connect() {
                 return;
-            };
-            self.connects += 1;
-            events.push(Event::Connect(addr));
+            }
+            let config = &self.config.swarm;
+            match self.known.next_to_connect(config, self.now, &self.crowd) {
+                None => return,
+                Some(Candidate::PutOff) => {}
+                Some(Candidate::Take(addr)) => {
+                    self.connects += 1;
+                    events.push(Event::Connect(addr));
+                }
+            }
         }
+        self.unfinished |= self.may_connect() && self.known.has_candidate();
     }
 
     fn tell_want(&mut self, events: &mut Vec<Event>) {

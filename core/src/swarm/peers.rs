@@ -3,9 +3,12 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::{IpAddr, SocketAddr};
 
+use super::crowd::Crowd;
+use crate::checksum::Chain;
 use crate::compact::is_undialable;
 use crate::config::SwarmConfig;
-use crate::event::PeerSource;
+use crate::event::{CloseReason, PeerSource};
+use crate::io::IoReason;
 use crate::time::{Duration, Instant};
 
 /// A known endpoint.
@@ -30,16 +33,59 @@ enum State {
     Connected,
 }
 
-/// The order in which ready peers are taken: seeds are ranked last where they are of no use.
-type Rank = (bool, u8, u8, SocketAddr);
+/// How an attempt or a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It brought or took something.
+    Used,
+    /// It came to nothing. A handshake alone is no success: a peer that shakes hands and hangs
+    /// up, time after time, has failed as often.
+    Failed,
+    /// We had no room or no means: nothing that the peer did.
+    Ours,
+}
+
+impl End {
+    /// What became of an attempt that never got as far as to be of use.
+    pub(super) fn of_attempt(reason: CloseReason) -> Self {
+        use IoReason::{AddressUnavailable, Local, NoBuffers};
+        match reason {
+            CloseReason::Limit(_)
+            | CloseReason::Shutdown
+            | CloseReason::Io(AddressUnavailable | Local | NoBuffers) => Self::Ours,
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// What became of the peer that was next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Candidate {
+    /// It is being connected to from now on.
+    Take(SocketAddr),
+    /// Its address or network has its share of connections: it waits.
+    PutOff,
+}
+
+/// The order in which peers are taken: seeds are ranked last where they are of no use, and peers
+/// that are otherwise equal are in an order of this torrent's own that nobody can know.
+type Rank = (bool, u8, u8, u64, SocketAddr);
 
 /// Known peers, at most `max_known_peers`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Peers {
+    /// Of the order among equals.
+    key: u64,
+    lab: bool,
     known: BTreeMap<SocketAddr, Known>,
+    /// Where they are.
+    crowd: Crowd,
     ready: BTreeSet<Rank>,
+    /// Those that are ready or wait: any of them may be forgotten for a better one.
+    idle: BTreeSet<Rank>,
     waiting: BTreeSet<(Instant, SocketAddr)>,
     connecting: usize,
+    connecting_to: Crowd,
     banned: BTreeSet<(u64, SocketAddr)>,
     banned_by_addr: BTreeMap<SocketAddr, u64>,
     bans: u64,
@@ -71,6 +117,25 @@ fn ban_key(addr: SocketAddr) -> SocketAddr {
 }
 
 impl Peers {
+    /// Nobody; `key` is secret.
+    pub(super) fn new(key: u64, lab: bool) -> Self {
+        Self {
+            key,
+            lab,
+            known: BTreeMap::new(),
+            crowd: Crowd::default(),
+            ready: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            connecting: 0,
+            connecting_to: Crowd::default(),
+            banned: BTreeSet::new(),
+            banned_by_addr: BTreeMap::new(),
+            bans: 0,
+            complete: false,
+        }
+    }
+
     /// Learns of an endpoint. Returns whether it is new.
     pub(super) fn on_found(
         &mut self,
@@ -87,31 +152,50 @@ impl Peers {
             }
             return false;
         }
-        if self.known.len() >= config.max_known_peers as usize && !self.make_room(source) {
+        let limit = config.known_crowding;
+        if !self.crowd.admits(addr.ip(), limit, self.lab, &[]) {
             return false;
         }
-        self.known.insert(
-            addr,
-            Known {
-                source,
-                failures: 0,
-                seed: false,
-                state: State::Ready,
-            },
-        );
+        let known = Known {
+            source,
+            failures: 0,
+            seed: false,
+            state: State::Ready,
+        };
+        let full = self.known.len() >= config.max_known_peers as usize;
+        if full && !self.make_room(self.rank_of(addr, &known)) {
+            return false;
+        }
+        self.known.insert(addr, known);
+        self.crowd.add(addr.ip());
         self.index(addr);
         true
     }
 
-    /// The best peer that may be connected to now; it is being connected to from now on.
-    pub(super) fn next_to_connect(&mut self, now: Instant) -> Option<SocketAddr> {
+    /// The best peer that may be connected to now, beside those that are `connected`.
+    pub(super) fn next_to_connect(
+        &mut self,
+        config: &SwarmConfig,
+        now: Instant,
+        connected: &Crowd,
+    ) -> Option<Candidate> {
         self.wake(now);
-        let &(useless, _, _, addr) = self.ready.first()?;
+        let &(useless, .., addr) = self.ready.first()?;
         if useless {
             return None;
         }
+        let (limit, here) = (config.peer_crowding, [connected]);
+        if !self.connecting_to.admits(addr.ip(), limit, self.lab, &here) {
+            self.put_off(config, addr, now);
+            return Some(Candidate::PutOff);
+        }
         self.change(addr, |known| known.state = State::Connecting);
-        Some(addr)
+        Some(Candidate::Take(addr))
+    }
+
+    /// Whether [`Peers::next_to_connect`] has somebody to look at.
+    pub(super) fn has_candidate(&self) -> bool {
+        self.ready.first().is_some_and(|(useless, ..)| !useless)
     }
 
     /// When the next waiting peer may be connected to.
@@ -143,36 +227,37 @@ impl Peers {
     }
 
     /// A connection to `addr` ended or an attempt failed. It is tried again after
-    /// `reconnect_delay` times (failures + 1), and forgotten after too many failures in a row. A
-    /// handshake alone is no success: a peer that shakes hands and hangs up, time after time,
-    /// has `failed` as often.
+    /// `reconnect_delay` times (failures + 1), and forgotten after too many failures in a row.
     pub(super) fn on_closed(
         &mut self,
         config: &SwarmConfig,
         addr: SocketAddr,
-        failed: bool,
+        end: End,
         now: Instant,
     ) {
         let Some(known) = self.known.get(&addr) else {
             return;
         };
-        let failures = if failed {
-            known.failures.saturating_add(1)
-        } else {
-            0
+        let failures = match end {
+            End::Used => 0,
+            End::Failed => known.failures.saturating_add(1),
+            End::Ours => known.failures,
         };
         if failures >= config.max_peer_failures {
             self.forget(addr);
             return;
         }
-        let delay = config
-            .reconnect_delay
-            .saturating_mul(u32::from(failures) + 1);
-        // A connection that ended must not be retried in the same instant, whatever the config.
-        let at = now + delay.max(Duration::from_millis(100));
+        self.change(addr, |known| known.failures = failures);
+        self.put_off(config, addr, now);
+    }
+
+    fn put_off(&mut self, config: &SwarmConfig, addr: SocketAddr, now: Instant) {
         self.change(addr, |known| {
-            known.failures = failures;
-            known.state = State::Waiting(at);
+            let delay = config
+                .reconnect_delay
+                .saturating_mul(u32::from(known.failures) + 1);
+            // Nobody must be tried again in the same instant, whatever the config.
+            known.state = State::Waiting(now + delay.max(Duration::from_millis(100)));
         });
     }
 
@@ -185,9 +270,10 @@ impl Peers {
     pub(super) fn set_complete(&mut self, complete: bool) {
         if self.complete != complete {
             self.complete = complete;
-            let ready: alloc::vec::Vec<_> = self.ready.iter().map(|rank| rank.3).collect();
+            let idle: alloc::vec::Vec<_> = self.idle.iter().map(|rank| rank.4).collect();
             self.ready.clear();
-            ready.into_iter().for_each(|addr| self.index(addr));
+            self.idle.clear();
+            idle.into_iter().for_each(|addr| self.index(addr));
         }
     }
 
@@ -255,22 +341,25 @@ impl Peers {
         }
     }
 
-    /// Drops the least promising peer if it promises less than a new one of `source`.
-    fn make_room(&mut self, source: PeerSource) -> bool {
-        let worst = self.waiting.last().map(|(_, addr)| *addr).or_else(|| {
-            let last = self.ready.last()?;
-            ((last.0, last.1) > (false, rank(source))).then_some(last.3)
-        });
-        let Some(worst) = worst else {
-            return false;
-        };
-        self.forget(worst);
-        true
+    /// Drops the least promising peer if it promises less than the new one. Among equals it is
+    /// the order of our own that decides: whoever floods us with addresses has no more of his
+    /// in the end than his share, and gains nothing by telling of them again.
+    fn make_room(&mut self, new: Rank) -> bool {
+        match self.idle.last() {
+            Some(worst) if new < *worst => {
+                let addr = worst.4;
+                self.forget(addr);
+                true
+            }
+            _ => false,
+        }
     }
 
     fn forget(&mut self, addr: SocketAddr) {
         self.unindex(addr);
-        self.known.remove(&addr);
+        if self.known.remove(&addr).is_some() {
+            self.crowd.remove(addr.ip());
+        }
     }
 
     fn change(&mut self, addr: SocketAddr, change: impl FnOnce(&mut Known)) {
@@ -283,22 +372,38 @@ impl Peers {
 
     fn rank_of(&self, addr: SocketAddr, known: &Known) -> Rank {
         let useless = known.seed && self.complete;
-        (useless, rank(known.source), known.failures, addr)
+        let order = self.order(addr);
+        (useless, rank(known.source), known.failures, order, addr)
+    }
+
+    fn order(&self, addr: SocketAddr) -> u64 {
+        let mut chain = Chain::new(self.key);
+        match addr.ip() {
+            IpAddr::V4(ip) => chain.bytes(&ip.octets()),
+            IpAddr::V6(ip) => chain.bytes(&ip.octets()),
+        }
+        chain.number(u64::from(addr.port()));
+        chain.value()
     }
 
     fn unindex(&mut self, addr: SocketAddr) {
         let Some(known) = self.known.get(&addr) else {
             return;
         };
+        let rank = self.rank_of(addr, known);
         match known.state {
             State::Ready => {
-                let rank = self.rank_of(addr, known);
                 self.ready.remove(&rank);
+                self.idle.remove(&rank);
             }
             State::Waiting(at) => {
                 self.waiting.remove(&(at, addr));
+                self.idle.remove(&rank);
             }
-            State::Connecting => self.connecting -= 1,
+            State::Connecting => {
+                self.connecting -= 1;
+                self.connecting_to.remove(addr.ip());
+            }
             State::Connected => {}
         }
     }
@@ -307,15 +412,20 @@ impl Peers {
         let Some(known) = self.known.get(&addr) else {
             return;
         };
+        let rank = self.rank_of(addr, known);
         match known.state {
             State::Ready => {
-                let rank = self.rank_of(addr, known);
                 self.ready.insert(rank);
+                self.idle.insert(rank);
             }
             State::Waiting(at) => {
                 self.waiting.insert((at, addr));
+                self.idle.insert(rank);
             }
-            State::Connecting => self.connecting += 1,
+            State::Connecting => {
+                self.connecting += 1;
+                self.connecting_to.add(addr.ip());
+            }
             State::Connected => {}
         }
     }
@@ -335,49 +445,165 @@ mod tests {
         Instant::from_micros(secs * 1_000_000 + 1)
     }
 
+    fn next(peers: &mut Peers, now: Instant) -> Option<SocketAddr> {
+        match peers.next_to_connect(&SwarmConfig::default(), now, &Crowd::default())? {
+            Candidate::Take(addr) => Some(addr),
+            Candidate::PutOff => None,
+        }
+    }
+
+    /// An address in a network of its own.
+    fn far(n: u32) -> SocketAddr {
+        SocketAddr::from(((0x1000_0001 + n * 256).to_be_bytes(), 6881))
+    }
+
+    #[test]
+    fn equals_are_tried_in_an_order_of_our_own() {
+        let config = SwarmConfig::default();
+        let honest = far(200);
+        let mut early = 0;
+        for key in 0..64 {
+            let mut peers = Peers::new(key, false);
+            for n in 0..=200 {
+                assert!(peers.on_found(&config, PeerSource::Dht, far(n)));
+            }
+            let tried = (0..100).filter_map(|_| next(&mut peers, at(0)));
+            early += u32::from(tried.collect::<Vec<_>>().contains(&honest));
+        }
+        // Half of all, give or take.
+        assert!((16..=48).contains(&early), "{early}");
+    }
+
+    #[test]
+    fn a_flood_of_addresses_has_its_share_and_no_more() {
+        let config = SwarmConfig {
+            max_known_peers: 100,
+            ..SwarmConfig::default()
+        };
+        for honest_first in [true, false] {
+            let mut peers = Peers::new(1, false);
+            peers.on_found(&config, PeerSource::Manual, far(9_999));
+            assert_eq!(next(&mut peers, at(0)), Some(far(9_999)));
+            peers.on_closed(&config, far(9_999), End::Failed, at(0));
+            let find = |peers: &mut Peers, numbers: core::ops::Range<u32>| {
+                for n in numbers {
+                    peers.on_found(&config, PeerSource::Dht, far(n));
+                }
+            };
+            if honest_first {
+                find(&mut peers, 1_000..1_100);
+            }
+            find(&mut peers, 0..400);
+            find(&mut peers, 1_000..1_100);
+            // Telling of them again and again changes nothing.
+            for _ in 0..3 {
+                find(&mut peers, 0..400);
+            }
+            for n in 0..50 {
+                peers.on_found(&config, PeerSource::Pex, far(2_000 + n));
+            }
+            let kept = (1_000..1_100).filter(|n| peers.known.contains_key(&far(*n)));
+            let kept = kept.count();
+            assert!((10..=30).contains(&kept), "{kept} of a fair share of 20");
+            assert_eq!(peers.len(), 100);
+            // Neither did they push out what the user named, though it failed.
+            assert!(peers.known.contains_key(&far(9_999)));
+        }
+    }
+
+    #[test]
+    fn one_address_fills_neither_the_list_nor_the_connections() {
+        let config = SwarmConfig::default();
+        let mut peers = Peers::new(1, false);
+        let port = |n| SocketAddr::from(([16, 0, 0, 1], n));
+        for n in 1..100 {
+            peers.on_found(&config, PeerSource::Dht, port(n));
+        }
+        assert_eq!(peers.len(), usize::from(config.known_crowding.per_address));
+        let mut connected = Crowd::default();
+        connected.add(port(1).ip());
+        let mut taken = 0;
+        while peers.has_candidate() {
+            match peers.next_to_connect(&config, at(0), &connected) {
+                Some(Candidate::Take(_)) => taken += 1,
+                Some(Candidate::PutOff) => {}
+                None => panic!("there is a candidate"),
+            }
+        }
+        assert_eq!(taken + 1, u32::from(config.peer_crowding.per_address));
+        // Who is forgotten or banned makes room for others.
+        peers.ban(&config, port(1));
+        for n in 1..=8 {
+            peers.forget(port(n));
+        }
+        assert_eq!(peers.connecting(), 0);
+        assert!(
+            peers
+                .connecting_to
+                .admits(port(1).ip(), config.peer_crowding, false, &[])
+        );
+    }
+
+    #[test]
+    fn what_we_had_no_room_for_is_no_failure() {
+        use crate::io::IoReason;
+        let config = SwarmConfig::default();
+        let mut peers = Peers::new(1, false);
+        peers.on_found(&config, PeerSource::Dht, addr(1));
+        let limit = End::of_attempt(CloseReason::Limit("limits.max_connections"));
+        let own = End::of_attempt(CloseReason::Io(IoReason::NoBuffers));
+        assert_eq!((limit, own), (End::Ours, End::Ours));
+        let refused = End::of_attempt(CloseReason::Io(IoReason::Refused));
+        assert_eq!(refused, End::Failed);
+        for round in 0..20 {
+            assert_eq!(next(&mut peers, at(round * 60)), Some(addr(1)));
+            peers.on_closed(&config, addr(1), limit, at(round * 60));
+        }
+    }
+
     #[test]
     fn better_sources_come_first_and_each_failure_waits_longer() {
         let config = SwarmConfig::default();
-        let mut peers = Peers::default();
+        let mut peers = Peers::new(7, false);
         assert!(peers.on_found(&config, PeerSource::Dht, addr(1)));
         assert!(peers.on_found(&config, PeerSource::Manual, addr(2)));
         assert!(!peers.on_found(&config, PeerSource::Dht, addr(2)));
-        assert_eq!(peers.next_to_connect(at(0)), Some(addr(2)));
-        assert_eq!(peers.next_to_connect(at(0)), Some(addr(1)));
+        assert_eq!(next(&mut peers, at(0)), Some(addr(2)));
+        assert_eq!(next(&mut peers, at(0)), Some(addr(1)));
         assert_eq!(peers.connecting(), 2);
         let mut now = 0;
         for failures in 1..u64::from(config.max_peer_failures) {
-            peers.on_closed(&config, addr(2), true, at(now));
+            peers.on_closed(&config, addr(2), End::Failed, at(now));
             let wait = 60 * (failures + 1);
-            assert_eq!(peers.next_to_connect(at(now + wait - 1)), None);
+            assert_eq!(next(&mut peers, at(now + wait - 1)), None);
             now += wait;
-            assert_eq!(peers.next_to_connect(at(now)), Some(addr(2)));
+            assert_eq!(next(&mut peers, at(now)), Some(addr(2)));
         }
-        peers.on_closed(&config, addr(2), true, at(now));
+        peers.on_closed(&config, addr(2), End::Failed, at(now));
         assert_eq!(peers.len(), 1);
     }
 
     #[test]
     fn a_handshake_is_no_success_but_a_block_is() {
         let config = SwarmConfig::default();
-        let mut peers = Peers::default();
+        let mut peers = Peers::new(7, false);
         peers.on_found(&config, PeerSource::Dht, addr(1));
         let mut now = 0;
         // It shakes hands and hangs up, again and again: each wait is longer than the last.
         for failures in 1..=2 {
-            assert_eq!(peers.next_to_connect(at(now)), Some(addr(1)));
+            assert_eq!(next(&mut peers, at(now)), Some(addr(1)));
             peers.on_connected(addr(1));
-            peers.on_closed(&config, addr(1), true, at(now));
+            peers.on_closed(&config, addr(1), End::Failed, at(now));
             let wait = 60 * (failures + 1);
-            assert_eq!(peers.next_to_connect(at(now + wait - 1)), None);
+            assert_eq!(next(&mut peers, at(now + wait - 1)), None);
             now += wait;
         }
         // It gave something this time, and closed in order: as if it were new.
-        assert_eq!(peers.next_to_connect(at(now)), Some(addr(1)));
+        assert_eq!(next(&mut peers, at(now)), Some(addr(1)));
         peers.on_connected(addr(1));
-        peers.on_closed(&config, addr(1), false, at(now));
-        assert_eq!(peers.next_to_connect(at(now + 59)), None);
-        assert_eq!(peers.next_to_connect(at(now + 60)), Some(addr(1)));
+        peers.on_closed(&config, addr(1), End::Used, at(now));
+        assert_eq!(next(&mut peers, at(now + 59)), None);
+        assert_eq!(next(&mut peers, at(now + 60)), Some(addr(1)));
     }
 
     #[test]
@@ -386,7 +612,7 @@ mod tests {
             max_known_peers: 2,
             ..SwarmConfig::default()
         };
-        let mut peers = Peers::default();
+        let mut peers = Peers::new(7, false);
         assert!(peers.on_found(&config, PeerSource::Pex, addr(1)));
         assert!(peers.on_found(&config, PeerSource::Pex, addr(2)));
         assert!(!peers.on_found(&config, PeerSource::Pex, addr(3)));
@@ -397,7 +623,7 @@ mod tests {
     #[test]
     fn the_banned_never_come_back_and_seeds_do_not_serve_seeds() {
         let config = SwarmConfig::default();
-        let mut peers = Peers::default();
+        let mut peers = Peers::new(7, false);
         peers.on_found(&config, PeerSource::Dht, addr(1));
         peers.ban(&config, addr(1));
         assert!(!peers.on_found(&config, PeerSource::Dht, addr(1)));
@@ -405,7 +631,7 @@ mod tests {
         peers.on_found(&config, PeerSource::Dht, addr(2));
         peers.set_seed(addr(2), true);
         peers.set_complete(true);
-        assert_eq!(peers.next_to_connect(at(1)), None);
+        assert_eq!(next(&mut peers, at(1)), None);
         for n in 0..=config.max_banned {
             peers.ban(&config, SocketAddr::from((n.to_be_bytes(), 1)));
         }
@@ -416,16 +642,19 @@ mod tests {
     quickcheck! {
         fn indices_agree_with_states(steps: Vec<(u8, u8)>) -> bool {
             let config = SwarmConfig { max_known_peers: 6, ..SwarmConfig::default() };
-            let mut peers = Peers::default();
+            let mut peers = Peers::new(7, false);
             for (second, (kind, n)) in steps.into_iter().enumerate() {
                 let now = at(second as u64 * 20);
                 let addr = addr(n % 10);
                 match kind % 8 {
                     0 => { peers.on_found(&config, PeerSource::Dht, addr); }
                     1 => { peers.on_found(&config, PeerSource::Tracker, addr); }
-                    2 => { peers.next_to_connect(now); }
+                    2 => { next(&mut peers, now); }
                     3 => peers.on_connected(addr),
-                    4 => peers.on_closed(&config, addr, n % 2 == 0, now),
+                    4 => {
+                        let ends = [End::Failed, End::Used, End::Ours];
+                        peers.on_closed(&config, addr, ends[usize::from(n % 3)], now);
+                    }
                     5 => peers.set_seed(addr, n % 2 == 0),
                     6 => peers.set_complete(n % 2 == 0),
                     _ => peers.ban(&config, addr),
@@ -436,6 +665,7 @@ mod tests {
                 assert_eq!(count(|s| *s == State::Ready), peers.ready.len());
                 assert_eq!(count(|s| matches!(s, State::Waiting(_))), peers.waiting.len());
                 assert_eq!(count(|s| *s == State::Connecting), peers.connecting);
+                assert_eq!(peers.idle.len(), peers.ready.len() + peers.waiting.len());
                 assert!(peers.known.len() <= 6);
             }
             true

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::bitfield::Bitfield;
 use super::io::Hello;
 use super::peer::{Base, Peer, Pieces};
+use super::peers::End;
 use super::picker::PeerKey;
 use super::{Event, Phase, Swarm, client};
 use crate::event::{self, CloseReason, PeerConnected};
@@ -23,8 +24,9 @@ impl Swarm {
     pub(super) fn on_joined(&mut self, conn: ConnId, hello: Hello, events: &mut Vec<Event>) {
         if let Some(reason) = self.refusal(&hello, events) {
             if !hello.incoming {
+                let end = End::of_attempt(reason);
                 self.known
-                    .on_closed(&self.config.swarm, hello.addr, true, self.now);
+                    .on_closed(&self.config.swarm, hello.addr, end, self.now);
             }
             events.push(Event::Disconnect(conn, reason));
             return;
@@ -37,6 +39,7 @@ impl Swarm {
         let peer = Peer::new(key, hello, &self.config.swarm, self.now);
         self.by_key.insert(key, conn);
         self.peers.insert(conn, peer);
+        self.crowd.add(hello.addr.ip());
         let connected = PeerConnected {
             torrent: self.torrent,
             conn,
@@ -74,10 +77,12 @@ impl Swarm {
         if self.known.is_banned(hello.addr) {
             return Some(CloseReason::Banned);
         }
+        // An id alone proves nothing: whoever heard it could have our connection closed with it.
+        let ip = hello.addr.ip();
         let twin = self
             .peers
             .iter()
-            .find(|(_, peer)| peer.peer_id == hello.peer_id);
+            .find(|(_, peer)| peer.peer_id == hello.peer_id && peer.addr.ip() == ip);
         if let Some((twin, peer)) = twin.map(|(conn, peer)| (*conn, peer)) {
             // Both sides must keep the same one: the one that the larger id opened.
             let ours = self.options.peer_id.map(|ours| ours > hello.peer_id);
@@ -87,8 +92,13 @@ impl Swarm {
             }
             self.close(twin, CloseReason::Duplicate, events);
         }
-        if self.peers.len() >= usize::from(self.config.swarm.max_peers) {
+        let config = &self.config.swarm;
+        if self.peers.len() >= usize::from(config.max_peers) {
             return Some(CloseReason::Limit("swarm.max_peers"));
+        }
+        let lab = self.config.lab;
+        if !self.crowd.admits(ip, config.peer_crowding, lab, &[]) {
+            return Some(CloseReason::Limit("swarm.peer_crowding"));
         }
         None
     }
@@ -262,8 +272,9 @@ impl Swarm {
                 self.known.never(&self.config.swarm, addr)
             }
             None if self.known.is_connecting(addr) => {
+                let end = End::of_attempt(reason);
                 self.known
-                    .on_closed(&self.config.swarm, addr, true, self.now);
+                    .on_closed(&self.config.swarm, addr, end, self.now);
             }
             None => {}
         }
@@ -296,6 +307,7 @@ impl Swarm {
             return;
         };
         self.by_key.remove(&peer.key);
+        self.crowd.remove(peer.addr.ip());
         self.fetch_peer_left(conn);
         if let Some(content) = &mut self.content {
             match &peer.pieces {
@@ -319,8 +331,9 @@ impl Swarm {
         }
         if let Some(listen) = peer.listen {
             let fruitless = peer.down.total() == 0 && peer.up.total() == 0;
+            let end = if fruitless { End::Failed } else { End::Used };
             self.known
-                .on_closed(&self.config.swarm, listen, fruitless, self.now);
+                .on_closed(&self.config.swarm, listen, end, self.now);
         }
         let (torrent, addr) = (self.torrent, peer.addr);
         self.public(

@@ -25,20 +25,28 @@ fn sharing(change: impl FnOnce(&mut Config)) -> (Engine, Outbox, Instant) {
     (engine, out, now)
 }
 
-/// Answers every job and drops every other output; returns the connections accepted.
-fn work(engine: &mut Engine, now: Instant, out: &mut Outbox) -> Vec<ConnId> {
-    let mut accepted = Vec::new();
+/// What is of interest of all that was asked for.
+#[derive(Debug, Default)]
+struct Seen {
+    accepted: Vec<ConnId>,
+    connects: Vec<SocketAddr>,
+}
+
+/// Answers every job and drops most other outputs.
+fn work(engine: &mut Engine, now: Instant, out: &mut Outbox) -> Seen {
+    let mut seen = Seen::default();
     loop {
         let mut jobs = Vec::new();
         for output in out.drain() {
             match output {
                 Output::Job { job, work } => jobs.push((job, answer(&work))),
-                Output::Accept { conn, .. } => accepted.push(conn),
+                Output::Accept { conn, .. } => seen.accepted.push(conn),
+                Output::Connect { to, .. } => seen.connects.push(to),
                 _ => {}
             }
         }
         if jobs.is_empty() {
-            return accepted;
+            return seen;
         }
         for (job, result) in jobs {
             engine.handle(now, Input::JobDone { job, result }, out);
@@ -46,21 +54,27 @@ fn work(engine: &mut Engine, now: Instant, out: &mut Outbox) -> Vec<ConnId> {
     }
 }
 
-fn tick(engine: &mut Engine, now: Instant, out: &mut Outbox) {
+fn tick(engine: &mut Engine, now: Instant, out: &mut Outbox) -> Vec<SocketAddr> {
+    let mut connects = Vec::new();
     for _ in 0..1_000 {
         if engine.next_timeout().is_none_or(|at| at > now) {
-            return;
+            return connects;
         }
         engine.handle(now, Input::Tick, out);
-        work(engine, now, out);
+        connects.extend(work(engine, now, out).connects);
     }
     panic!("spins");
 }
 
-fn join(engine: &mut Engine, now: Instant, out: &mut Outbox, from: SocketAddr, id: u8) -> ConnId {
+/// A stream from `from`, if it is let in.
+fn knock(engine: &mut Engine, now: Instant, out: &mut Outbox, from: SocketAddr) -> Option<ConnId> {
     let ticket = Ticket(u64::from(from.port()));
     engine.handle(now, Input::Incoming { ticket, from }, out);
-    let conn = *work(engine, now, out).first().expect("accepted");
+    work(engine, now, out).accepted.first().copied()
+}
+
+fn join(engine: &mut Engine, now: Instant, out: &mut Outbox, from: SocketAddr, id: u8) -> ConnId {
+    let conn = knock(engine, now, out, from).expect("accepted");
     let data = handshake(engine, id);
     engine.handle(now, Input::Received { conn, data }, out);
     work(engine, now, out);
@@ -100,4 +114,124 @@ fn connections_that_come_and_go_take_their_deadlines_along() {
     }
     assert_eq!(engine.connections(), 0);
     assert!(engine.deadlines.len() <= before + 2, "{before}");
+}
+
+fn public(last: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([16, 1, 1, last], port))
+}
+
+#[test]
+fn silence_from_one_address_or_network_keeps_nobody_out() {
+    let (mut engine, mut out, now) = sharing(|_| {});
+    let limits = engine.config.limits.clone();
+    let mut knock = |from| knock(&mut engine, now, &mut out, from);
+    let one = (0..150).filter_map(|n| knock(public(1, 1_000 + n))).count();
+    assert_eq!(one, usize::from(limits.pending_crowding.per_address));
+    let all = one + (0..250).filter_map(|n| knock(public(n, 99))).count();
+    assert_eq!(all, usize::from(limits.pending_crowding.per_network));
+    let elsewhere = knock(SocketAddr::from(([16, 1, 2, 1], 99)));
+    let first = elsewhere.expect("another network has its share");
+    // Loopback is one host with many faces.
+    let near = (0..150).filter_map(|n| knock(addr(9, 1_000 + n))).count();
+    assert_eq!(all + 1 + near, limits.max_pending_incoming as usize);
+    // Who has left leaves its place to others.
+    let reason = IoReason::Eof;
+    let conn = first;
+    engine.handle(now, Input::Closed { conn, reason }, &mut out);
+    assert_eq!(engine.pending_incoming, limits.max_pending_incoming - 1);
+}
+
+#[test]
+fn one_address_or_network_has_its_share_of_the_peers() {
+    let (mut engine, mut out, now) = sharing(|_| {});
+    let crowding = engine.config.swarm.peer_crowding;
+    for n in 0..60 {
+        join(
+            &mut engine,
+            now,
+            &mut out,
+            public(1, 1_000 + n),
+            n as u8 + 1,
+        );
+    }
+    assert_eq!(engine.connections(), usize::from(crowding.per_address));
+    for n in 0..60 {
+        join(&mut engine, now, &mut out, public(2 + n, 99), n + 100);
+    }
+    assert_eq!(engine.connections(), usize::from(crowding.per_network));
+    let honest = SocketAddr::from(([16, 1, 2, 1], 99));
+    let conn = join(&mut engine, now, &mut out, honest, 99);
+    assert!(engine.conns.at(conn.0).is_some());
+}
+
+#[test]
+fn inbound_connections_of_an_address_are_counted_over_all_torrents() {
+    let (mut engine, mut out, now) = sharing(|config| {
+        config.limits.incoming_crowding.per_address = 2;
+        config.limits.incoming_crowding.per_network = 3;
+    });
+    for n in 0..2 {
+        join(
+            &mut engine,
+            now,
+            &mut out,
+            public(1, 1_000 + n),
+            n as u8 + 1,
+        );
+    }
+    assert_eq!(knock(&mut engine, now, &mut out, public(1, 1_002)), None);
+    join(&mut engine, now, &mut out, public(2, 99), 9);
+    assert_eq!(knock(&mut engine, now, &mut out, public(3, 99)), None);
+}
+
+#[test]
+fn nobody_cuts_a_connection_by_using_its_peer_id() {
+    let (mut engine, mut out, now) = sharing(|_| {});
+    let honest = join(&mut engine, now, &mut out, public(1, 50), 7);
+    let stranger = SocketAddr::from(([16, 9, 9, 9], 60));
+    let other = join(&mut engine, now, &mut out, stranger, 7);
+    assert!(engine.conns.at(honest.0).is_some());
+    assert!(engine.conns.at(other.0).is_some());
+    // One host that connects twice is one peer.
+    let twice = join(&mut engine, now, &mut out, public(1, 51), 7);
+    assert!(engine.conns.at(honest.0).is_some());
+    assert!(engine.conns.at(twice.0).is_none());
+}
+
+#[test]
+fn a_peer_is_not_forgotten_because_we_had_no_room_for_it() {
+    let (mut engine, mut out, mut now) = sharing(|config| config.limits.max_connections = 1);
+    let conn = join(&mut engine, now, &mut out, addr(9, 1_000), 1);
+    let torrent = TorrentId(engine.torrents.iter().next().unwrap().0);
+    let add = Command::AddPeer(torrent, public(1, 50));
+    engine.handle(now, command(2, add), &mut out);
+    for _ in 0..100 {
+        now = now + Duration::from_secs(30);
+        let data = BytesMut::from(&[0; 4][..]);
+        engine.handle(now, Input::Received { conn, data }, &mut out);
+        assert_eq!(work(&mut engine, now, &mut out).connects, []);
+        assert_eq!(tick(&mut engine, now, &mut out), []);
+    }
+    let reason = IoReason::Eof;
+    engine.handle(now, Input::Closed { conn, reason }, &mut out);
+    let mut connects = work(&mut engine, now, &mut out).connects;
+    for _ in 0..20 {
+        now = now + Duration::from_secs(30);
+        connects.extend(tick(&mut engine, now, &mut out));
+    }
+    assert!(connects.contains(&public(1, 50)));
+}
+
+#[test]
+fn one_input_looks_at_so_many_candidates_and_the_rest_follows() {
+    let (mut engine, mut out, now) = engine_with(|config| config.swarm.candidates_per_input = 1);
+    let mut add = AddTorrent::new(Source::Magnet(String::from(
+        "magnet:?xt=urn:btih:0101010101010101010101010101010101010101",
+    )));
+    add.peers = (1..=2).map(|n| public(n, 50)).collect();
+    engine.handle(now, command(1, Command::AddTorrent(add)), &mut out);
+    let mut connects = work(&mut engine, now, &mut out).connects;
+    assert!(engine.next_timeout() <= Some(now));
+    connects.extend(tick(&mut engine, now, &mut out));
+    assert_eq!(connects.len(), 2);
 }
