@@ -90,6 +90,10 @@ enum Todo {
     Dht(dht::Event),
 }
 
+// Rule: small values. What machines say is queued by the thousand, deadlines by connection.
+const _: () = assert!(size_of::<Todo>() <= 96);
+const _: () = assert!(size_of::<(Instant, Wake)>() <= 24);
+
 impl Engine {
     /// Makes an engine. The same config, seed and inputs give the same outputs everywhere.
     ///
