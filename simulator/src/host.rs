@@ -72,6 +72,9 @@ pub(crate) struct Host {
     pub(crate) conns: BTreeMap<ConnId, (u32, usize)>,
     pub(crate) uplink_free: Instant,
     pub(crate) sequence: u64,
+    /// Datagrams it sent. Draws are made by this number, so that a host that sends one less
+    /// changes nothing for those of others.
+    pub(crate) datagrams: u64,
     pub(crate) timer: Option<Instant>,
     pub(crate) seen: Vec<Seen>,
     pub(crate) outbox: Outbox,
@@ -97,6 +100,7 @@ impl Host {
             conns: BTreeMap::new(),
             uplink_free: now,
             sequence: 0,
+            datagrams: 0,
             timer: None,
             seen: Vec::new(),
             outbox: Outbox::new(),

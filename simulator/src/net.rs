@@ -63,7 +63,7 @@ impl Network {
         self.min_delay + Duration::from_micros(draw(seed, low, high, 1) % (span + 1))
     }
 
-    /// The fate of one datagram: its delay, or nothing when it is lost.
+    /// The fate of the datagram of that number from `from`: its delay, or nothing when it is lost.
     pub(crate) fn datagram(&self, seed: u64, from: u32, to: u32, number: u64) -> Option<Duration> {
         let (a, b) = (u64::from(from), u64::from(to));
         if draw(seed ^ 0x105e, a, b, number) % MILLION < u64::from(self.loss_ppm) {
@@ -72,5 +72,44 @@ impl Network {
         let jitter = self.jitter.as_micros() as u64;
         let extra = draw(seed ^ 0x717e, a, b, number) % (jitter + 1);
         Some(self.pair_delay(seed, from, to) + Duration::from_micros(extra))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_in_ten_is_lost_where_one_in_ten_is_to_be() {
+        let network = Network {
+            loss_ppm: 100_000,
+            ..Network::default()
+        };
+        let (mut lost, mut latest) = (0, Duration::ZERO);
+        for number in 0..10_000 {
+            match network.datagram(7, 3, 4, number) {
+                Some(delay) => latest = latest.max(delay),
+                None => lost += 1,
+            }
+        }
+        assert!((900..1_100).contains(&lost), "{lost} of 10000");
+        let pair = network.pair_delay(7, 3, 4);
+        assert_eq!(pair, network.pair_delay(7, 4, 3));
+        assert!((network.min_delay..=network.max_delay).contains(&pair));
+        assert!(latest > pair && latest <= pair + network.jitter);
+    }
+
+    #[test]
+    fn a_flip_changes_one_bit_and_twice_is_none() {
+        for bit in [0, 7, 8, 23, 24, 1_000, usize::MAX] {
+            let mut bytes = [0x5a, 0, 0xff];
+            let before = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
+            flip(&mut bytes, bit);
+            let after = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
+            assert_eq!((before ^ after).count_ones(), 1, "bit {bit}");
+            flip(&mut bytes, bit);
+            assert_eq!(bytes, [0x5a, 0, 0xff]);
+        }
+        flip(&mut [], 5);
     }
 }

@@ -546,10 +546,12 @@ impl Sim {
     fn transmit(&mut self, from: u32, to: SocketAddr, mut payload: Vec<u8>) {
         let number = self.datagrams;
         self.datagrams += 1;
+        let own = self.hosts[from as usize].datagrams;
+        self.hosts[from as usize].datagrams += 1;
         let Some(&target) = self.by_addr.get(&to) else {
             return;
         };
-        let mut fate = self.network.datagram(self.seed, from, target, number);
+        let mut fate = self.network.datagram(self.seed, from, target, own);
         for fault in &self.faults {
             match *fault {
                 Fault::FlipBit(n, bit) if n == number => flip(&mut payload, bit),

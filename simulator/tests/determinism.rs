@@ -47,9 +47,9 @@ fn a_root_is_a_function_of_the_seed() {
 fn one_bit_one_packet_or_one_microsecond_changes_the_root_from_then_on() {
     let clean = run_with(1, None);
     let mut faults = Vec::new();
-    for part in 1..=8u64 {
-        let datagram = clean.datagrams() * part / 9;
-        let segment = clean.segments() * part / 9;
+    for part in 1..=5u64 {
+        let datagram = clean.datagrams() * part / 6;
+        let segment = clean.segments() * part / 6;
         // A bit here and there: the first byte, the last one, something in between.
         let bit = [0, usize::MAX, 333, 4_444][part as usize % 4];
         faults.extend([
@@ -130,8 +130,12 @@ fn twenty_engines_behind_a_hundred_node_dht_with_a_magnet_link_only() {
     );
 }
 
+/// Several seeds: a single one may be lucky.
 #[test]
 fn a_tenth_of_all_datagrams_lost_delays_but_stops_nobody() {
-    let report = scenario::find("lossy").unwrap().run(1);
-    assert_eq!(report.failures, Vec::<String>::new());
+    let scenario = scenario::find("lossy").unwrap();
+    for seed in 0..6 {
+        let report = scenario.run(seed);
+        assert_eq!(report.failures, Vec::<String>::new(), "seed {seed}");
+    }
 }
