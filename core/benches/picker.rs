@@ -5,22 +5,22 @@
 //! Every case chooses a piece nobody has begun, which is the expensive decision, and gives it
 //! back; blocks of begun pieces are cheaper.
 
-#![allow(
-    clippy::disallowed_types,
-    reason = "the benchmark harness registers itself in globals"
-)]
-
 use std::hint::black_box;
 
-use divan::Bencher;
+use divan::{AllocProfiler, Bencher};
 use trackerless_core::rng::{Choice, Label};
 use trackerless_core::swarm::bitfield::Bitfield;
 use trackerless_core::swarm::picker::{
     BLOCK_LENGTH, Has, PeerKey, PickOptions, Picker, PickerConfig,
 };
+use trackerless_core::wire::BlockRef;
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
 const PEERS: u32 = 200;
-const SIZES: [u32; 2] = [1_000, 100_000];
+/// Pieces of a torrent.
+const SIZES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
 fn main() {
     divan::main();
@@ -31,6 +31,8 @@ struct Torrent {
     picker: Picker,
     choice: Choice,
     peers: Vec<Bitfield>,
+    /// What was decided, reused.
+    out: Vec<BlockRef>,
 }
 
 impl Torrent {
@@ -58,24 +60,30 @@ impl Torrent {
             picker,
             choice,
             peers,
+            out: Vec::with_capacity(1),
         }
     }
 
     fn decide(&mut self, peer: u32, has_all: bool) {
         let field = &self.peers[peer as usize];
         let has = if has_all { Has::All } else { Has::Some(field) };
-        decide(&mut self.picker, peer, has, &mut self.choice);
+        decide(&mut self.picker, peer, has, &mut self.choice, &mut self.out);
     }
 }
 
-fn decide(picker: &mut Picker, peer: u32, has: Has<'_>, choice: &mut Choice) {
-    let mut out = Vec::with_capacity(1);
+fn decide(
+    picker: &mut Picker,
+    peer: u32,
+    has: Has<'_>,
+    choice: &mut Choice,
+    out: &mut Vec<BlockRef>,
+) {
     let options = PickOptions {
         count: 1,
         ..PickOptions::default()
     };
-    picker.pick(PeerKey(peer), has, &options, choice, &mut out);
-    for block in black_box(out) {
+    picker.pick(PeerKey(peer), has, &options, choice, out);
+    for block in black_box(out).drain(..) {
         picker.on_abort(PeerKey(peer), block);
     }
 }
@@ -126,8 +134,9 @@ fn decision_needle(bencher: Bencher<'_, '_>, pieces: u32) {
     field.set(pieces - 1);
     torrent.picker.peer_joined(&field);
     (0..20).for_each(|_| torrent.picker.peer_has(pieces - 1));
-    let (mut picker, mut choice) = (torrent.picker, torrent.choice);
-    bencher.bench_local(|| decide(&mut picker, PEERS, Has::Some(&field), &mut choice));
+    let (mut picker, mut choice, mut out) = (torrent.picker, torrent.choice, torrent.out);
+    let has = Has::Some(&field);
+    bencher.bench_local(|| decide(&mut picker, PEERS, has, &mut choice, &mut out));
 }
 
 /// 64 pieces are open, held up by peers that are slow, and none of them is with this peer.
@@ -138,7 +147,7 @@ fn decision_many_begun(bencher: Bencher<'_, '_>, pieces: u32) {
         count: 1,
         ..PickOptions::default()
     };
-    let (mut picker, mut choice) = (torrent.picker, torrent.choice);
+    let (mut picker, mut choice, mut out) = (torrent.picker, torrent.choice, torrent.out);
     for peer in 0..64 {
         let mut own = Bitfield::new(pieces);
         own.set(100 + peer);
@@ -149,7 +158,8 @@ fn decision_many_begun(bencher: Bencher<'_, '_>, pieces: u32) {
         });
     }
     let field = &torrent.peers[99];
-    bencher.bench_local(|| decide(&mut picker, 99, Has::Some(field), &mut choice));
+    let has = Has::Some(field);
+    bencher.bench_local(|| decide(&mut picker, 99, has, &mut choice, &mut out));
 }
 
 /// A peer says it got a piece, and another that it lost one.
@@ -165,7 +175,7 @@ fn have(bencher: Bencher<'_, '_>, pieces: u32) {
 }
 
 /// A peer with half of everything comes and goes: as many steps as it has pieces.
-#[divan::bench(args = SIZES, sample_count = 20)]
+#[divan::bench(args = SIZES)]
 fn join_and_leave(bencher: Bencher<'_, '_>, pieces: u32) {
     let mut torrent = Torrent::new(pieces, 500);
     let field = torrent.peers[0].clone();

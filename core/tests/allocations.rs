@@ -1,0 +1,180 @@
+//! What the core allocates in a steady state: nothing.
+//!
+//! Counted is every call of the allocator (`alloc`, `alloc_zeroed`, `realloc`) that this thread
+//! makes within `Engine::handle`, once tables, queues and arenas have grown to the size they need.
+//! Not counted is what a host does: reading into buffers, taking outputs, dropping block data.
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use bytes::{Bytes, BytesMut};
+use support::node::Node;
+use support::peer::{BLOCK, HEAD, Swarm};
+use trackerless_core::Input;
+use trackerless_core::io::JobResult;
+use trackerless_core::time::Duration;
+
+struct Counting;
+
+std::thread_local! {
+    static COUNTED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+fn count() {
+    COUNTED.set(COUNTED.get().map(|counted| counted + 1));
+}
+
+// SAFETY: everything is left to the system's allocator; counting allocates nothing, since the
+// thread-local is a constant without a destructor.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is handed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is handed on.
+        unsafe { System.realloc(ptr, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is handed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations within `work`.
+fn allocations(work: impl FnOnce()) -> u64 {
+    COUNTED.set(Some(0));
+    work();
+    COUNTED.take().unwrap_or_default()
+}
+
+#[test]
+fn the_allocator_counts() {
+    assert_eq!(allocations(|| drop(Box::new(1))), 1);
+    assert_eq!(allocations(|| drop(vec![0u8; 100])), 1);
+    assert_eq!(allocations(|| {}), 0);
+}
+
+/// Prepares a query of one of the askers.
+type Prepare = fn(&mut Node, u32);
+
+#[test]
+fn a_query_is_answered_without_an_allocation() {
+    let mut node = Node::new();
+    assert!(node.contacts() > 100, "{} contacts", node.contacts());
+    let kinds: [(&str, Prepare); 4] = [
+        ("ping", Node::prepare_ping),
+        ("find_node", Node::prepare_find_node),
+        ("get_peers", Node::prepare_get_peers),
+        ("announce_peer", Node::prepare_announce),
+    ];
+    for (name, prepare) in kinds {
+        let mut counted = 0;
+        let mut bytes = 0;
+        for round in 0..3 {
+            for n in 0..Node::ASKERS {
+                prepare(&mut node, n);
+                let here = allocations(|| node.send(n));
+                bytes += node.take_answer(n);
+                // The first round finds who of the askers is new.
+                counted += if round == 0 { 0 } else { here };
+            }
+        }
+        assert!(bytes > 0);
+        assert_eq!(counted, 0, "allocations for {} of {name}", 2 * Node::ASKERS);
+    }
+}
+
+/// What a downloading engine allocates, by kind of input, over whole pieces.
+#[derive(Debug, Default, PartialEq)]
+struct Download {
+    blocks: u32,
+    received: u64,
+    written: u64,
+    others: u64,
+}
+
+fn download(make: impl Fn(usize) -> BytesMut) -> Download {
+    let mut swarm = Swarm::downloading(1_024);
+    let mut counted = Download::default();
+    for pieces in [512, 1_024 - 64] {
+        counted = Download::default();
+        while swarm.pieces_done < pieces {
+            let block = swarm.next_wanted();
+            let mut data = make(HEAD + BLOCK);
+            data[..HEAD].copy_from_slice(&Swarm::head(block));
+            counted.blocks += 1;
+            counted.received += allocations(|| swarm.hand_over(data));
+            swarm.perform();
+            while let Some(write) = swarm.writes.pop_front() {
+                let (job, result) = (write.job, JobResult::Written);
+                counted.written +=
+                    allocations(|| swarm.host.handle(Input::JobDone { job, result }));
+                swarm.perform();
+            }
+            while let Some((job, result)) = swarm.others.pop_front() {
+                counted.others += allocations(|| swarm.host.handle(Input::JobDone { job, result }));
+                swarm.perform();
+            }
+            counted.written += allocations(|| swarm.say_sent());
+            swarm.perform();
+            swarm.wait(Duration::from_micros(100));
+        }
+    }
+    counted
+}
+
+/// A read in a buffer of its own: `bytes` makes it shareable, once per buffer, when the frame's
+/// head is cut off.
+#[test]
+fn a_buffer_that_was_not_shared_costs_one_allocation_at_most() {
+    let counted = download(BytesMut::zeroed);
+    println!("{counted:?}");
+    assert!(counted.received <= u64::from(counted.blocks), "{counted:?}");
+}
+
+#[test]
+fn a_block_is_served_without_an_allocation() {
+    let mut swarm = Swarm::serving(64);
+    let mut blocks = swarm.blocks();
+    let mut counted = [0; 3];
+    for round in 0..4_000 {
+        let request = Swarm::request(blocks.next().unwrap());
+        let mut pool = BytesMut::zeroed(request.len() + 1);
+        let mut data = pool.split_to(request.len());
+        data.copy_from_slice(&request);
+        let mut now = [0; 3];
+        now[0] = allocations(|| swarm.hand_over(data));
+        swarm.perform();
+        let (job, block) = swarm.reads.pop_front().expect("the block is read");
+        let data = Bytes::from(vec![7; block.length as usize]);
+        // Shared before, as by a host that keeps blocks it has read.
+        let shared = data.clone();
+        let result = JobResult::Read(data);
+        now[1] = allocations(|| swarm.host.handle(Input::JobDone { job, result }));
+        swarm.perform();
+        assert_eq!(swarm.sent.pop_front().map(|sent| sent.body), Some(shared));
+        now[2] = allocations(|| swarm.say_sent());
+        swarm.perform();
+        swarm.wait(Duration::from_micros(100));
+        if round >= 2_000 {
+            (0..3).for_each(|at| counted[at] += now[at]);
+        }
+    }
+    assert_eq!(counted, [0; 3], "for requests, reads and sent bytes");
+}
