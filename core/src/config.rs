@@ -259,6 +259,9 @@ pub struct SwarmConfig {
     pub metadata_pause: Duration,
     /// Most pieces of a torrent; larger ones are refused.
     pub max_pieces: u32,
+    /// Pieces that one input looks at when storage has been opened; more follow at once. A few
+    /// milliseconds of work.
+    pub pieces_per_input: u32,
     /// Bad pieces in which a peer had a part before it is banned, when it was never alone.
     pub max_bad_pieces: u8,
     /// Pieces hashed at once when data on disk is checked.
@@ -502,6 +505,7 @@ impl Default for SwarmConfig {
             max_metadata_turn: secs(300),
             metadata_pause: secs(60),
             max_pieces: 4_000_000,
+            pieces_per_input: 65_536,
             max_bad_pieces: 3,
             check_parallel: 4,
             save_interval: secs(10),

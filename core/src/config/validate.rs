@@ -236,6 +236,11 @@ impl Config {
             "1 ms to max_metadata_turn, that at most 1 h",
         )?;
         check(
+            swarm.pieces_per_input >= 1,
+            "swarm.pieces_per_input",
+            "at least 1",
+        )?;
+        check(
             swarm.check_parallel >= 1,
             "swarm.check_parallel",
             "at least 1",

@@ -123,6 +123,7 @@ codec_struct!(SwarmConfig {
     max_metadata_turn,
     metadata_pause,
     max_pieces,
+    pieces_per_input,
     max_bad_pieces,
     check_parallel,
     save_interval,

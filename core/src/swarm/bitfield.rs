@@ -3,6 +3,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 
 /// Bytes that a search compares at once.
 const STRIDE: usize = 64;
@@ -110,6 +111,19 @@ impl Bitfield {
         self.bytes[index as usize / 8] |= bit(index);
         self.ones += 1;
         true
+    }
+
+    /// Adds every index of a range, as far as it lies within the set's length: a byte at a time.
+    pub fn set_range(&mut self, range: Range<u32>) {
+        let (mut at, end) = (range.start, range.end.min(self.len));
+        while at < end {
+            let rest = end - at;
+            let mask = (0xff_u8 >> (at % 8)) & !0xff_u8.checked_shr(at % 8 + rest).unwrap_or(0);
+            let byte = &mut self.bytes[at as usize / 8];
+            self.ones += (mask & !*byte).count_ones();
+            *byte |= mask;
+            at += 8 - at % 8;
+        }
     }
 
     /// Removes `index`. Returns whether that changed anything.
@@ -287,6 +301,20 @@ mod tests {
     }
 
     quickcheck! {
+        fn a_range_is_its_indices(len: u16, start: u16, end: u16, before: Vec<u16>) -> bool {
+            let (len, start, end) = (len % 200, start % 220, end % 220);
+            let mut one_by_one = Bitfield::new(len.into());
+            before.iter().for_each(|index| {
+                one_by_one.set(u32::from(*index % 200));
+            });
+            let mut at_once = one_by_one.clone();
+            at_once.set_range(start.into()..end.into());
+            (start..end).for_each(|index| {
+                one_by_one.set(index.into());
+            });
+            at_once == one_by_one
+        }
+
         fn behaves_like_a_set(
             len: u16, ops: Vec<(u16, bool)>, other: Vec<u16>, from: u16
         ) -> bool {

@@ -341,6 +341,7 @@ impl Swarm {
     fn settle(&mut self, events: &mut Vec<Event>) {
         self.unfinished = false;
         if self.is_open_to_peers() {
+            self.survey_more(events);
             self.housekeep(events);
             self.ask_for_metadata(events);
             self.send_haves(events);

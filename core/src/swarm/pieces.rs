@@ -4,7 +4,6 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::bitfield::Bitfield;
 use super::content::Content;
 use super::{Event, Job, JobToken, Pending, Phase, Swarm};
 use crate::event;
@@ -80,7 +79,7 @@ impl Swarm {
             _ if !self.is_open_to_peers() => {}
             Pending::Metadata { size } => self.on_metadata_checked(size, result, events),
             Pending::Open => match result {
-                JobResult::Opened(opened) => self.on_opened(*opened, events),
+                JobResult::Opened(opened) => self.on_opened(*opened),
                 other => self.storage_failed(None, error_of(&other), events),
             },
             Pending::Check { piece } => self.on_checked(piece, &result, events),
@@ -108,29 +107,26 @@ impl Swarm {
 
     /// Storage is ready: what resume data vouches for is trusted, the rest of what is there is
     /// hashed, so that pieces that were committed and not yet noted are found again.
-    fn on_opened(&mut self, opened: Opened, events: &mut Vec<Event>) {
+    fn on_opened(&mut self, opened: Opened) {
         self.phase = Phase::Checking;
         let trusted = self.take_trusted();
         let Some(content) = &mut self.content else {
             return;
         };
-        let count = content.info.piece_count;
-        let mut pieces = Bitfield::new(count);
-        for piece in 0..count {
-            let byte = opened.present.get(piece as usize / 8).copied().unwrap_or(0);
-            if byte & (0x80 >> (piece % 8)) == 0 {
-                content.lacks |= content.picker.wants(piece);
-                continue;
-            }
-            if trusted.as_ref().is_some_and(|trusted| trusted.get(piece)) {
-                content.on_had(piece);
-                content.picker.set_have(piece);
-            } else {
-                pieces.set(piece);
-            }
+        content.begin_survey(opened.present, trusted);
+    }
+
+    /// Looks at more pieces of what storage found, if it has been opened and not all are known.
+    pub(super) fn survey_more(&mut self, events: &mut Vec<Event>) {
+        let slice = self.config.swarm.pieces_per_input;
+        let Some(content) = self.content.as_mut().filter(|it| it.is_surveying()) else {
+            return;
+        };
+        if content.survey(slice) {
+            self.check_more(events);
+        } else {
+            self.unfinished = true;
         }
-        content.check.pieces = Some(pieces);
-        self.check_more(events);
     }
 
     fn check_more(&mut self, events: &mut Vec<Event>) {

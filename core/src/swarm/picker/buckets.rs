@@ -23,12 +23,12 @@ pub(super) struct Buckets {
 }
 
 impl Buckets {
-    /// No piece has been put in yet, and nobody has any.
-    pub(super) fn new(pieces: u32) -> Self {
+    /// Every piece is in, and nobody has any.
+    pub(super) fn all(pieces: u32) -> Self {
         Self {
             availability: vec![0; pieces as usize],
-            order: Vec::with_capacity(pieces as usize),
-            place: vec![ABSENT; pieces as usize],
+            order: (0..pieces).collect(),
+            place: (0..pieces).collect(),
             begin: vec![0],
         }
     }

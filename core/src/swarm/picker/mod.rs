@@ -73,12 +73,12 @@ impl Picker {
         total_length: u64,
         config: PickerConfig,
     ) -> Self {
-        let mut buckets = Buckets::new(piece_count);
-        (0..piece_count).for_each(|piece| buckets.insert(piece));
-        let mut picker = Self {
+        let piece_length = piece_length.max(1);
+        let most = u64::from(piece_count) * u64::from(piece_length);
+        Self {
             config,
             piece_count,
-            piece_length: piece_length.max(1),
+            piece_length,
             total_length,
             sequential: false,
             have: Bitfield::new(piece_count),
@@ -86,17 +86,13 @@ impl Picker {
             missing: Bitfield::full(piece_count),
             untouched: Bitfield::full(piece_count),
             suspect: Bitfield::new(piece_count),
-            buckets,
+            buckets: Buckets::all(piece_count),
             seeds: 0,
             partials: BTreeMap::new(),
             open: Vec::new(),
             spare: Vec::new(),
-            bytes_left: 0,
-        };
-        picker.bytes_left = (0..piece_count)
-            .map(|piece| u64::from(picker.piece_size(piece)))
-            .sum();
-        picker
+            bytes_left: total_length.min(most),
+        }
     }
 
     // What peers have.

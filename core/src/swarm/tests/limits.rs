@@ -325,3 +325,36 @@ fn a_parked_peer_is_not_blamed_for_silence() {
         assert!(swarm.peers[&conn(1)].snubbed);
     }
 }
+
+#[test]
+fn pieces_found_on_disk_are_looked_at_in_slices() {
+    let info = torrent(10 * PIECE, PIECE);
+    let config = config(|swarm| swarm.pieces_per_input = 3);
+    let now = Instant::from_micros(1);
+    let mut events = Vec::new();
+    let setup = world::setup(&info, Options::default());
+    let mut swarm = Swarm::new(Arc::new(config), setup, now, &mut events);
+    let open = events.iter().find_map(|event| match event {
+        Event::Job(token, Job::Open(_)) => Some(*token),
+        _ => None,
+    });
+    let opened = JobResult::Opened(Box::new(Opened {
+        present: alloc::vec![0xff; 2],
+    }));
+    events.clear();
+    swarm.handle(now, Input::JobDone(open.unwrap(), opened), &mut events);
+    let hashes = |events: &[Event]| {
+        let jobs = events.iter();
+        jobs.filter(|event| matches!(event, Event::Job(_, Job::Hash { .. })))
+            .count()
+    };
+    for _ in 0..3 {
+        assert_eq!((hashes(&events), swarm.next_timeout()), (0, Some(now)));
+        swarm.handle(now, Input::Tick, &mut events);
+    }
+    assert_eq!(
+        hashes(&events),
+        usize::from(swarm.config.swarm.check_parallel)
+    );
+    assert_ne!(swarm.next_timeout(), Some(now));
+}
