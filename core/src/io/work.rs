@@ -170,6 +170,12 @@ pub enum JobError {
     NoSpace,
     /// Not allowed.
     Permission,
+    /// The file system is read-only.
+    ReadOnly,
+    /// Something else is where the file or its folder should be: a file, a folder, a link.
+    InTheWay,
+    /// The process has as many files open as it may.
+    TooManyFiles,
     /// The device reported an error.
     Io,
     /// The name does not resolve.

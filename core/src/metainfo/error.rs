@@ -36,10 +36,24 @@ impl core::error::Error for MetainfoError {}
 
 impl MetainfoError {
     pub(super) fn bencode(what: &str, error: bencode::Error) -> Self {
+        use bencode::ErrorKind as Kind;
+        let (found, expected) = match error.kind {
+            Kind::ExpectedDigit => ("no digit", "a digit"),
+            Kind::ExpectedColon => ("no colon", "a colon after the length of a string"),
+            Kind::ExpectedValue => (
+                "no bencoded value",
+                "one that begins with i, l, d or a digit",
+            ),
+            Kind::UnexpectedEnd => ("the end of the data", "more bencoded data"),
+            Kind::Overflow => ("a number too large", "one of 64 bits"),
+            Kind::TooDeep => ("values nested too deep", "fewer levels"),
+            Kind::TooLarge => ("too many or too large values", "fewer or smaller ones"),
+            Kind::TrailingBytes => ("bytes after the value", "the end of the data"),
+        };
         Self {
             key: what.to_string(),
-            found: error.kind.to_string(),
-            expected: "bencoded data".to_string(),
+            found: found.to_string(),
+            expected: expected.to_string(),
             offset: error.offset,
         }
     }

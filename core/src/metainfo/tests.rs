@@ -76,7 +76,7 @@ fn errors_name_key_finding_expectation_and_byte() {
         .to_string();
     assert_eq!(
         cut,
-        "torrent: found the data ends too soon, expected bencoded data (byte 7)"
+        "torrent: found the end of the data, expected more bencoded data (byte 7)"
     );
 }
 

@@ -210,6 +210,9 @@ codec_enum!(JobError {
     4 => NotFound,
     5 => Cancelled,
     6 => Unsupported,
+    7 => ReadOnly,
+    8 => InTheWay,
+    9 => TooManyFiles,
 });
 codec_enum!(Digest { 0 => Sha1(hash), 1 => Merkle(hash) });
 codec_struct!(Opened { present });
@@ -320,7 +323,7 @@ mod tests {
         }
 
         fn result(&self) -> JobResult {
-            match self.number % 15 {
+            match self.number % 18 {
                 12 => JobResult::Metadata(Checked::WrongHash),
                 13 => JobResult::Metadata(Checked::Unreadable),
                 14 => {
@@ -345,6 +348,9 @@ mod tests {
                 8 => JobResult::Resolved([self.addr().ip()].into()),
                 9 => JobResult::Saved,
                 10 => JobResult::Failed(JobError::NoSpace),
+                15 => JobResult::Failed(JobError::ReadOnly),
+                16 => JobResult::Failed(JobError::InTheWay),
+                17 => JobResult::Failed(JobError::TooManyFiles),
                 _ => JobResult::Failed(JobError::Unsupported),
             }
         }

@@ -109,9 +109,14 @@ pub fn close_reason(reason: &CloseReason) -> String {
 pub fn job_error(error: JobError) -> &'static str {
     match error {
         JobError::NoSpace => "no space left: free some and run the same command again",
-        JobError::Permission => {
-            "not allowed to write there: check the folder's permissions, and that no symbolic \
-             link stands where a file should be"
+        JobError::Permission => "not allowed there: check the permissions of the folder",
+        JobError::ReadOnly => "the file system is read-only: choose another folder",
+        JobError::InTheWay => {
+            "something else is where a file or folder of the content should be (a file, a folder \
+             or a symbolic link): move it away, or choose another folder"
+        }
+        JobError::TooManyFiles => {
+            "too many open files: raise the limit (ulimit -n) and run the same command again"
         }
         JobError::Missing => "a file is missing or shorter than it was: verify the content",
         JobError::Io => "the device reported an error: check the disk",

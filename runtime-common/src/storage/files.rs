@@ -344,7 +344,7 @@ fn regular(file: &File) -> io::Result<()> {
     if file.metadata()?.is_file() {
         Ok(())
     } else {
-        Err(io::ErrorKind::PermissionDenied.into())
+        Err(io::ErrorKind::AlreadyExists.into())
     }
 }
 

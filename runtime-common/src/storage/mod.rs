@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
+use rustix::io::Errno;
 use trackerless_core::id::Id20;
 use trackerless_core::io::{JobError, JobId, JobResult, StateKind, TorrentId, Work};
 
@@ -348,15 +349,17 @@ pub(crate) fn job_error(error: &io::Error) -> JobError {
         io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => JobError::Missing,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JobError::NoSpace,
         io::ErrorKind::FileTooLarge => JobError::NoSpace,
-        io::ErrorKind::PermissionDenied
-        | io::ErrorKind::ReadOnlyFilesystem
-        | io::ErrorKind::NotADirectory
-        | io::ErrorKind::IsADirectory => JobError::Permission,
-        // A symbolic link where a file or folder of the torrent should be.
-        _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
-            JobError::Permission
-        }
-        _ => JobError::Io,
+        io::ErrorKind::PermissionDenied => JobError::Permission,
+        io::ErrorKind::ReadOnlyFilesystem => JobError::ReadOnly,
+        io::ErrorKind::NotADirectory
+        | io::ErrorKind::IsADirectory
+        | io::ErrorKind::AlreadyExists => JobError::InTheWay,
+        _ => match Errno::from_io_error(error) {
+            // A symbolic link where a file or folder of the torrent should be; a socket or device.
+            Some(Errno::LOOP | Errno::NXIO) => JobError::InTheWay,
+            Some(Errno::MFILE | Errno::NFILE) => JobError::TooManyFiles,
+            _ => JobError::Io,
+        },
     }
 }
 

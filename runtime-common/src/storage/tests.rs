@@ -285,14 +285,14 @@ fn no_link_leads_out_of_the_output_folder() {
             info: Arc::clone(&info),
         };
         if let JobResult::Failed(error) = bench.run(work) {
-            assert_eq!(error, JobError::Permission);
+            assert_eq!(error, JobError::InTheWay);
         } else {
             bench.write_piece(&content, piece);
             let commit = Work::Commit {
                 torrent: TORRENT,
                 piece,
             };
-            let refused = JobResult::Failed(JobError::Permission);
+            let refused = JobResult::Failed(JobError::InTheWay);
             assert_eq!(bench.run(commit), refused, "{}", link.display());
         }
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
