@@ -1,6 +1,6 @@
 //! From the command line to an exit status; the driver is a parameter.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::offline::{self, Outer};
 use crate::session::{Contacts, DhtApp, DhtTask, Goal, SeedGoal, TorrentApp, TorrentPlan};
 use crate::sockets::Listen;
 use crate::source::Source;
-use crate::state::StateDir;
+use crate::state::{StateDir, nearest_existing};
 use crate::storage::{Storage, StorageConfig};
 
 /// The whole main function of a binary: reads the command line, runs the command, prints what
@@ -110,10 +110,12 @@ fn download(args: DownloadArgs) -> Result<Setup, Failure> {
         }
     }
     // A folder is made by the first write, but a file in its place is told now.
-    if args.output.exists() && !args.output.is_dir() {
+    let existing = nearest_existing(&args.output);
+    if !existing.is_dir() {
         return Err(Failure::usage(format!(
-            "--output: {}: expected a folder",
-            args.output.display()
+            "--output: {}: expected a folder, and {} is none",
+            args.output.display(),
+            existing.display()
         )));
     }
     let goal = Goal::Download(SeedGoal {
@@ -151,8 +153,7 @@ fn seed(args: SeedArgs) -> Result<Setup, Failure> {
 fn metadata(args: MetadataArgs) -> Result<Setup, Failure> {
     let magnet = crate::source::magnet(&args.magnet)?;
     let net = with_transport(args.net)?;
-    let folder = args.output.parent();
-    if folder.is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+    if !may_become_file(&args.output) {
         return Err(Failure::usage(format!(
             "--output: {}: expected a file in a folder that exists",
             args.output.display()
@@ -178,7 +179,7 @@ fn torrent_setup(
     folder: PathBuf,
     fill: impl FnOnce(&mut AddTorrent),
 ) -> Result<Setup, Failure> {
-    let state = state_dir(&net);
+    let state = StateDir::choose(net.state_dir.as_deref())?;
     let info_hash = source.hashes().short();
     let name = source.name();
     let outer = match &source {
@@ -205,6 +206,7 @@ fn torrent_setup(
         goal,
         contacts: Contacts::of(&net, state.as_ref()),
         tcp: !net.no_tcp,
+        state: state.clone(),
         outer,
     };
     let app = TorrentApp::new(plan, Reporter::new(net.output));
@@ -238,12 +240,12 @@ fn dht(command: DhtCommand) -> Result<Setup, Failure> {
     }
     // No peers here, so nothing to listen for.
     net.no_tcp = true;
-    let state = state_dir(&net);
+    let state = StateDir::choose(net.state_dir.as_deref())?;
     let contacts = Contacts::of(&net, state.as_ref());
-    let app = DhtApp::new(task, contacts, Reporter::new(net.output))?;
     // One question is no node: it must not replace the table of one.
-    let saves = task == DhtTask::Run;
-    let mut parts = Parts::new(&net, state.filter(|_| saves))?;
+    let state = state.filter(|_| task == DhtTask::Run);
+    let app = DhtApp::new(task, contacts, state.clone(), Reporter::new(net.output))?;
+    let mut parts = Parts::new(&net, state)?;
     parts.config.dht.read_only = read_only;
     if router {
         parts.config.dht.max_stored_torrents = 0;
@@ -276,11 +278,11 @@ fn with_transport(net: NetArgs) -> Result<NetArgs, Failure> {
     Ok(net)
 }
 
-fn state_dir(net: &NetArgs) -> Option<StateDir> {
-    match &net.state_dir {
-        Some(root) => Some(StateDir::new(root)),
-        None => StateDir::platform(),
-    }
+/// Whether a file can be at `path`: its folder exists, and no folder is in its place.
+pub(crate) fn may_become_file(path: &Path) -> bool {
+    let folder = path.parent().unwrap_or(path);
+    let folder_is_there = folder.as_os_str().is_empty() || folder.is_dir();
+    path.file_name().is_some() && folder_is_there && !path.is_dir()
 }
 
 /// What a [`Setup`] is made of, before its app is known.
@@ -310,13 +312,12 @@ impl Parts {
         } else {
             net.listen.iter().copied().map(Listen::exactly).collect()
         };
-        if let Some(folder) = net.record.as_ref().and_then(|path| path.parent())
-            && !folder.as_os_str().is_empty()
-            && !folder.is_dir()
+        if let Some(path) = &net.record
+            && !may_become_file(path)
         {
             return Err(Failure::usage(format!(
-                "--record: {}: expected a folder that exists",
-                folder.display()
+                "--record: {}: expected a file in a folder that exists",
+                path.display()
             )));
         }
         Ok(Self {
@@ -361,8 +362,15 @@ mod tests {
     use super::*;
     use crate::cli::Parsed;
 
+    /// The setup of a command line whose state folder is empty.
     fn setup(line: &[&str]) -> Result<Setup, Failure> {
-        let cli = match Cli::parse_from_args("t", [&["t"], line].concat()) {
+        let folder = tempfile::tempdir().unwrap();
+        setup_in(folder.path(), line)
+    }
+
+    fn setup_in(state: &Path, line: &[&str]) -> Result<Setup, Failure> {
+        let state = ["--state-dir", state.to_str().unwrap()];
+        let cli = match Cli::parse_from_args("t", [&["t"], line, &state].concat()) {
             Ok(cli) => cli,
             Err(Parsed::Wrong(failure)) => return Err(failure),
             Err(Parsed::Text(text)) => panic!("{text}"),
@@ -402,6 +410,15 @@ mod tests {
             (&["download", "nothing.torrent"][..], "no such file"),
             (&["download", "magnet:?dn=x"], "info-hash"),
             (&["download", HASH, "--no-tcp"], "--no-tcp"),
+            (
+                &["download", HASH, "--encryption", "require"],
+                "--encryption",
+            ),
+            (&["dht", "run", "--encryption", "require"], "--encryption"),
+            (&["download", HASH, "-o", "Cargo.toml"], "--output"),
+            (&["download", HASH, "-o", "Cargo.toml/x"], "--output"),
+            (&["download", HASH, "--record", "src"], "--record"),
+            (&["download", HASH, "--record", "/no/where"], "--record"),
             (&["dht", "run", "--no-dht"], "--no-dht"),
             (
                 &["seed", "x", "--data", ".", "--super-seed"],
@@ -420,6 +437,53 @@ mod tests {
             assert_eq!(failure.code, crate::error::USAGE, "{line:?}");
             assert!(failure.message.contains(reason), "{line:?}: {failure}");
             assert!(!failure.message.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_yet_may_be_done_without() {
+        let without = ["--no-pex", "--no-lsd", "--no-trackers", "--no-utp"];
+        for mode in ["off", "allow", "prefer"] {
+            let line = [&["download", HASH, "--encryption", mode][..], &without].concat();
+            assert!(setup(&line).is_ok(), "{mode}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let torrent = folder.path().join("a.torrent");
+        let bytes = b"d4:infod6:lengthi5e4:name1:a12:piece lengthi16384e6:pieces20:\
+                      aaaaaaaaaaaaaaaaaaaaee";
+        std::fs::write(&torrent, bytes).unwrap();
+        let line = ["seed", torrent.to_str().unwrap(), "--data", "."];
+        assert!(setup(&line).is_ok());
+        let failure = setup(&[&line[..], &["--super-seed"]].concat())
+            .err()
+            .unwrap();
+        assert_eq!(failure.code, crate::error::USAGE);
+        assert!(failure.message.starts_with("--super-seed"), "{failure}");
+    }
+
+    #[test]
+    fn only_what_is_given_decides_whether_there_is_somebody_to_ask() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = ["dht", "get-peers", HASH, "--listen", "127.0.0.1:0"];
+        let table = folder.path().join("dht.table");
+        // A table without a node is nobody.
+        std::fs::write(&table, b"d2:id20:aaaaaaaaaaaaaaaaaaaae").unwrap();
+        let failure = setup_in(folder.path(), &line).err().unwrap();
+        assert!(failure.message.contains("--bootstrap"), "{failure}");
+        let node = b"d5:nodes26:aaaaaaaaaaaaaaaaaaaa\x7f\0\0\x01\x1a\xe1e";
+        std::fs::write(&table, node).unwrap();
+        assert!(setup_in(folder.path(), &line).is_ok());
+    }
+
+    #[test]
+    fn a_file_in_place_of_the_state_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, b"").unwrap();
+        for command in [&["download", HASH][..], &["dht", "run"]] {
+            let failure = setup_in(&file, command).err().unwrap();
+            assert_eq!(failure.code, crate::error::USAGE);
+            assert!(failure.message.starts_with("--state-dir"), "{failure}");
         }
     }
 }

@@ -3,37 +3,78 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use rustix::fs::Access;
 
 use trackerless_core::id::Id20;
 use trackerless_core::io::StateKind;
 use trackerless_core::metainfo::Info;
 use trackerless_core::resume::Resume;
 
+use crate::error::Failure;
 use crate::stamp::Stamp;
 
 /// Largest state file that is read back.
 const MAX_STATE: u64 = 64 << 20;
 
 /// A folder for what survives a restart. Nothing is created before something is saved.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct StateDir {
     root: PathBuf,
+    trouble: Arc<Trouble>,
+}
+
+/// Why nothing can be saved, and whether that was told.
+#[derive(Debug, Default)]
+struct Trouble {
+    reason: OnceLock<String>,
+    told: AtomicBool,
 }
 
 impl StateDir {
     /// State below `root`.
     #[must_use]
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self {
+            root: root.into(),
+            trouble: Arc::default(),
+        }
     }
 
     /// The platform's folder for state, if it has one.
     #[must_use]
     pub fn platform() -> Option<Self> {
+        // What somebody's own folder holds must not decide how a test ends.
+        if cfg!(test) {
+            panic!("a test names a state folder of its own");
+        }
         let dirs = directories::ProjectDirs::from("", "", "trackerless")?;
         Some(Self::new(
             dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()),
         ))
+    }
+
+    /// The folder of `--state-dir`, else the platform's; see [`StateDir::trouble`].
+    ///
+    /// # Errors
+    /// What was given is no folder and cannot become one.
+    pub fn choose(given: Option<&Path>) -> Result<Option<Self>, Failure> {
+        let Some(state) = given.map(Self::new).or_else(Self::platform) else {
+            return Ok(None);
+        };
+        match (state.check(), given) {
+            (Err(_), Some(root)) => Err(Failure::usage(format!(
+                "--state-dir: {}: expected a folder, not a file or something below one",
+                root.display()
+            ))),
+            (Err(error), None) => {
+                state.fails(&state.root, &error.to_string());
+                Ok(Some(state))
+            }
+            (Ok(()), _) => Ok(Some(state)),
+        }
     }
 
     /// The folder.
@@ -50,7 +91,42 @@ impl StateDir {
         let path = self
             .path(kind)
             .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?;
-        write_atomic(&path, data)
+        write_atomic(&path, data).inspect_err(|error| self.fails(&path, &error.to_string()))
+    }
+
+    /// Looks whether the folder is there, or can be made, and may be written to; what speaks
+    /// against it is told by [`StateDir::trouble`]. Makes nothing.
+    ///
+    /// # Errors
+    /// A file is in its place.
+    fn check(&self) -> io::Result<()> {
+        let existing = nearest_existing(&self.root);
+        if !existing.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        if let Err(error) = rustix::fs::access(existing, Access::WRITE_OK | Access::EXEC_OK) {
+            self.fails(existing, &io::Error::from(error).to_string());
+        }
+        Ok(())
+    }
+
+    /// Why nothing can be saved, and what to try; the first time it is asked after that was
+    /// noticed, then never again.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let reason = self.trouble.reason.get()?;
+        let told = self.trouble.told.swap(true, Ordering::Relaxed);
+        (!told).then(|| reason.clone())
+    }
+
+    fn fails(&self, path: &Path, why: &str) {
+        self.trouble.reason.get_or_init(|| {
+            format!(
+                "{}: {why}: routing table and resume data are not saved; name another folder \
+                 with --state-dir",
+                path.display()
+            )
+        });
     }
 
     /// The bytes saved last; `None` when there are none, or they cannot be read: state is a
@@ -104,6 +180,14 @@ impl StateDir {
             _ => None,
         }
     }
+}
+
+/// What of `path` exists: itself, or the nearest folder above it.
+#[must_use]
+pub fn nearest_existing(path: &Path) -> &Path {
+    let mut ancestors = path.ancestors();
+    let found = ancestors.find(|path| path.symlink_metadata().is_ok());
+    found.unwrap_or_else(|| Path::new("."))
 }
 
 /// Replaces the file at `path` in one step; makes its folder where needed.
@@ -167,5 +251,37 @@ mod tests {
         assert_eq!(state.load_dht().as_deref(), Some(&b"t"[..]));
         let resume = state.root().join("resume");
         assert_eq!(fs::read_dir(resume).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_is_refused_and_one_that_cannot_be_written_is_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, b"").unwrap();
+        for given in [file.clone(), file.join("below")] {
+            let failure = StateDir::choose(Some(&given)).unwrap_err();
+            assert_eq!(failure.code, crate::error::USAGE);
+            assert!(failure.message.contains("--state-dir"), "{failure}");
+        }
+        let good = StateDir::choose(Some(&folder.path().join("a/b"))).unwrap();
+        assert_eq!(good.unwrap().trouble(), None);
+
+        let state = StateDir::new(&file);
+        assert!(state.save(StateKind::DhtTable, b"t").is_err());
+        let copy = state.clone();
+        let told = copy.trouble().unwrap();
+        assert!(told.contains("file") && told.contains("--state-dir"));
+        assert!(state.save(StateKind::DhtTable, b"t").is_err());
+        assert_eq!((state.trouble(), copy.trouble()), (None, None));
+    }
+
+    #[test]
+    fn what_exists_of_a_path_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("f");
+        fs::write(&file, b"").unwrap();
+        assert_eq!(nearest_existing(&folder.path().join("x/y")), folder.path());
+        assert_eq!(nearest_existing(&file.join("y")), file);
+        assert_eq!(nearest_existing(Path::new("no-such-thing")), Path::new("."));
     }
 }

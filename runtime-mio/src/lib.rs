@@ -14,7 +14,7 @@ pub use driver::Driver;
 /// # Errors
 /// What could not be opened before the app was started, or a failure of the selector.
 pub fn run(setup: Setup) -> Result<u8, Failure> {
-    let driver = Driver::new(setup).map_err(|error| Failure::failed(error.to_string()))?;
+    let driver = Driver::new(setup)?;
     driver
         .run()
         .map_err(|error| Failure::failed(format!("the selector: {error}")))

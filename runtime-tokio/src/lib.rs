@@ -26,7 +26,7 @@ pub fn run(setup: Setup) -> Result<u8, Failure> {
         .build()
         .map_err(|error| Failure::failed(format!("the runtime: {error}")))?;
     runtime.block_on(async {
-        let driver = Driver::new(setup).map_err(|error| Failure::failed(error.to_string()))?;
+        let driver = Driver::new(setup)?;
         Ok(driver.run().await)
     })
 }

@@ -79,28 +79,29 @@ pub struct NetArgs {
     /// Do without the DHT
     #[arg(long)]
     pub no_dht: bool,
-    /// Do without peer exchange
+    /// Do without peer exchange (this version has none yet)
     #[arg(long)]
     pub no_pex: bool,
-    /// Do without local service discovery
+    /// Do without local service discovery (this version has none yet)
     #[arg(long)]
     pub no_lsd: bool,
-    /// Do without trackers
+    /// Do without trackers (this version asks none yet)
     #[arg(long)]
     pub no_trackers: bool,
-    /// Do without uTP
+    /// Do without uTP (this version has none yet)
     #[arg(long)]
     pub no_utp: bool,
-    /// Do without TCP
+    /// Do without TCP: only `dht` commands can, as this version has no uTP yet
     #[arg(long)]
     pub no_tcp: bool,
-    /// Encryption of connections: off, or allow, as no other is there yet [default: allow]
+    /// Whether peers are spoken to in cipher: off, allow or prefer, which all come to plain text in
+    /// this version; require is refused
     #[arg(long, value_name = "MODE", value_parser = values::encryption)]
     pub encryption: Option<values::Encryption>,
-    /// Bytes per second downloaded at most, as 1M [default: no limit]
+    /// Bytes per second downloaded at most, as 1M; 0: no limit [default: 0]
     #[arg(long, value_name = "RATE", value_parser = values::size)]
     pub download_limit: Option<u64>,
-    /// Bytes per second uploaded at most, as 500K [default: no limit]
+    /// Bytes per second uploaded at most, as 500K; 0: no limit [default: 0]
     #[arg(long, value_name = "RATE", value_parser = values::size)]
     pub upload_limit: Option<u64>,
     /// Connected peers per torrent at most
@@ -193,12 +194,13 @@ pub struct SeedArgs {
     /// The folder that holds the content
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+    /// Give each piece away once first, where there is no other seed (not in this version yet:
+    /// refused)
+    #[arg(long)]
+    pub super_seed: bool,
     /// A peer known beforehand
     #[arg(long, value_name = "ADDR:PORT", value_parser = values::dialable)]
     pub peer: Vec<SocketAddr>,
-    /// Understood, to be refused with a reason: it is not there yet.
-    #[arg(long, hide = true)]
-    pub super_seed: bool,
     /// Sockets and printing.
     #[command(flatten)]
     pub net: NetArgs,
@@ -429,8 +431,8 @@ pub struct DemoArgs {
     /// Leechers
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=50))]
     pub leechers: u16,
-    /// Bytes of the file that is shared
-    #[arg(long, default_value = "16M", value_parser = values::size)]
+    /// Bytes of the file that is shared, at most 1G; everybody has a copy in the temporary folder
+    #[arg(long, default_value = "16M", value_parser = values::demo_size)]
     pub size: u64,
     /// Bytes a second each peer may upload, so that the leechers need each other; 0: no limit
     #[arg(long, default_value = "8M", value_parser = values::size)]
@@ -517,7 +519,12 @@ pub enum Parsed {
 
 /// The definition under the name of one binary.
 pub(crate) fn definition(binary: &'static str) -> clap::Command {
-    let command = Cli::command().name(binary).bin_name(binary);
+    let command = Cli::command()
+        // Help that nobody asked for is no error message.
+        .arg_required_else_help(false)
+        .mut_subcommand("dht", |dht| dht.arg_required_else_help(false))
+        .name(binary)
+        .bin_name(binary);
     with_examples(command.after_help(EXAMPLES), binary)
 }
 

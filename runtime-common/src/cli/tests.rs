@@ -39,9 +39,10 @@ fn every_command_is_understood() {
             "--no-trackers",
             "--no-utp",
             "--encryption",
-            "off",
+            "prefer",
             "-q",
         ],
+        &["seed", "a.torrent", "--data", ".", "--super-seed"],
         &["seed", "a.torrent", "--data", ".", "--upload-limit", "1M"],
         &[
             "create",
@@ -97,9 +98,16 @@ fn what_is_wrong_is_told_in_one_line_with_the_near_miss() {
         // What has no meaning yet is not silently accepted.
         (
             &["download", HASH, "--encryption", "require"],
-            "there is no encryption yet",
+            "plain text only",
         ),
-        (&["download", HASH, "--encryption", "on"], "off or allow"),
+        (
+            &["download", HASH, "--encryption", "on"],
+            "off, allow or prefer",
+        ),
+        (&[], "subcommands: download, seed"),
+        (&["dht"], "subcommands: run, ping"),
+        (&["demo", "--size", "100G"], "1G"),
+        (&["demo", "--size", "0"], "1 byte"),
         (
             &["create", "a", "-o", "b", "--v2", "--hybrid"],
             "cannot be used with",
@@ -153,6 +161,33 @@ fn help_has_examples_of_the_binary() {
             assert!(parse(&words).is_ok(), "{line}: {:?}", parse(&words));
         }
     }
+    let Err(Parsed::Text(help)) = parse(&["download", "--help"]) else {
+        panic!("no help");
+    };
+    assert!(help.contains("--bootstrap"));
+    // What is not there yet says so, and 0 is told to be no limit.
+    let lines: Vec<&str> = help.lines().map(str::trim).collect();
+    let about = |option: &str| {
+        let at = lines.iter().position(|line| line.starts_with(option));
+        lines[at.unwrap_or_else(|| panic!("no {option}"))..].join(" ")
+    };
+    let begins = |option: &str| about(option).chars().take(200).collect::<String>();
+    for option in [
+        "--no-pex",
+        "--no-lsd",
+        "--no-trackers",
+        "--no-utp",
+        "--no-tcp",
+    ] {
+        assert!(begins(option).contains("this version"), "{option}");
+    }
+    assert!(begins("--encryption").contains("plain text"));
+    assert!(begins("--download-limit").contains("0: no limit"));
+    assert!(begins("--upload-limit").contains("0: no limit"));
+    let Err(Parsed::Text(help)) = parse(&["seed", "--help"]) else {
+        panic!("no help");
+    };
+    assert!(help.contains("--super-seed") && help.contains("not in this version yet"));
 }
 
 fn config(text: &str, given: NetArgs) -> Result<NetArgs, Failure> {
@@ -169,7 +204,7 @@ fn config(text: &str, given: NetArgs) -> Result<NetArgs, Failure> {
 #[test]
 fn the_file_fills_in_what_the_command_line_left_open() {
     let text = "listen = [\"127.0.0.1:1\"]\nupload-limit = \"2M\"\ndownload-limit = 5\n\
-                no-dht = true\nbootstrap = [\"a.example:1\"]\n";
+                no-dht = true\nbootstrap = [\"a.example:1\"]\nencryption = \"allow\"\n";
     let given = NetArgs {
         upload_limit: Some(7),
         ..NetArgs::default()
@@ -178,6 +213,7 @@ fn the_file_fills_in_what_the_command_line_left_open() {
     assert_eq!(net.listen, ["127.0.0.1:1".parse().unwrap()]);
     assert_eq!((net.upload_limit, net.download_limit), (Some(7), Some(5)));
     assert!(net.no_dht && !net.no_tcp);
+    assert_eq!(net.encryption, Some(values::Encryption::Allow));
     assert_eq!(net.contacts().count(), 1);
 }
 
@@ -189,7 +225,7 @@ fn a_wrong_file_is_refused_with_its_line() {
         ("max-peers = 0", ":1: "),
         ("upload-limit = \"quick\"", "upload-limit: expected a size"),
         ("lab = ", ":1: "),
-        ("encryption = \"prefer\"", ":1: encryption: expected off"),
+        ("\nencryption = \"of\"", ":2: encryption: expected off"),
     ] {
         let failure = config(text, NetArgs::default()).unwrap_err();
         assert_eq!(failure.code, USAGE);

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 /// Most files a selection names.
 const MAX_SELECTED: usize = 1_000_000;
+/// Largest file of the demo, bytes: it is to show something, and every peer has a copy on disk.
+const MAX_DEMO: u64 = 1 << 30;
 
 /// Reads a size as `1M`, `1.5G`, `64K`, `1MiB` or plain bytes; the letters are powers of 1024.
 ///
@@ -37,6 +39,18 @@ pub fn size(text: &str) -> Result<u64, String> {
 pub fn size32(text: &str) -> Result<u32, String> {
     let bytes = size(text)?;
     u32::try_from(bytes).map_err(|_| format!("expected less than 4G, not \"{text}\""))
+}
+
+/// Reads the size of the demo's file: 1 byte to 1 GiB.
+///
+/// # Errors
+/// What was expected.
+pub fn demo_size(text: &str) -> Result<u64, String> {
+    let bytes = size(text)?;
+    if !(1..=MAX_DEMO).contains(&bytes) {
+        return Err(format!("expected a size from 1 byte to 1G, not \"{text}\""));
+    }
+    Ok(bytes)
 }
 
 /// Reads a duration as `90s`, `10m`, `1.5h`, `2d` or plain seconds.
@@ -208,17 +222,18 @@ impl FromStr for Select {
     }
 }
 
-/// How connections are encrypted; both kinds we have speak plain text, and `allow` would take
-/// more from a peer that offers it.
+/// Whether peers are spoken to in cipher; plain text, all we have, is what each of these permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encryption {
     /// Never.
     Off,
     /// Where the other side asks for it.
     Allow,
+    /// Where the other side can.
+    Prefer,
 }
 
-/// Reads `off` or `allow`.
+/// Reads `off`, `allow` or `prefer`.
 ///
 /// # Errors
 /// What was expected.
@@ -226,10 +241,11 @@ pub fn encryption(text: &str) -> Result<Encryption, String> {
     match text {
         "off" => Ok(Encryption::Off),
         "allow" => Ok(Encryption::Allow),
-        "prefer" | "require" => Err(format!(
-            "expected off or allow, not \"{text}\": there is no encryption yet"
+        "prefer" => Ok(Encryption::Prefer),
+        "require" => Err(format!(
+            "expected off, allow or prefer, not \"{text}\": this version speaks plain text only"
         )),
-        _ => Err(format!("expected off or allow, not \"{text}\"")),
+        _ => Err(format!("expected off, allow or prefer, not \"{text}\"")),
     }
 }
 

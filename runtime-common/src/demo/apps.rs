@@ -6,6 +6,7 @@ use trackerless_core::event::{CommandError, Done, Event, PeerSource, SourceStatu
 use trackerless_core::io::{AddTorrent, Command, Tag, TorrentId};
 
 use super::state::{PeerState, Shared, State};
+use crate::display::job_error;
 use crate::error::Failure;
 use crate::host::{App, Flow, View};
 
@@ -105,9 +106,12 @@ impl Peer {
 
     fn refused(&self, error: &CommandError) {
         let name = State::peer_name(self.index);
+        self.fail(format!("the {name} was refused: {error:?}"));
+    }
+
+    fn fail(&self, message: String) {
         self.shared.change(|state| {
-            let failure = Failure::failed(format!("the {name} was refused: {error:?}"));
-            state.failure.get_or_insert(failure);
+            state.failure.get_or_insert(Failure::failed(message));
         });
     }
 
@@ -163,6 +167,11 @@ impl App for Peer {
                 result: Ok(Done::Torrent(torrent)),
             } => self.torrent = Some(*torrent),
             Event::PieceDone { .. } => self.refresh(view),
+            Event::StorageFailed { error, .. } => {
+                let name = State::peer_name(self.index);
+                let reason = job_error(*error);
+                self.fail(format!("the {name}: {reason}"));
+            }
             _ => self.note(event),
         }
         Flow::Continue

@@ -17,7 +17,7 @@ use trackerless_core::Config;
 use trackerless_core::io::{AddTorrent, Source};
 
 use crate::cli::DemoArgs;
-use crate::error::{DONE, FAILED, Failure, INTERRUPTED};
+use crate::error::{DONE, Failure, INTERRUPTED};
 use crate::host::{App, Arrival, Handle, Inbox, Setup};
 use crate::sockets::Listen;
 use crate::storage::{Storage, StorageConfig};
@@ -26,8 +26,11 @@ use content::Content;
 use state::{NodeState, Shared, State};
 use view::View;
 
-/// The whole demo takes a few seconds; over this much it says what it waits for and gives up.
+/// The whole demo takes a few seconds; over this much, and the time the file itself takes, it says
+/// what it waits for and gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Bytes a second that any machine gives each leecher.
+const SLOWEST: u64 = 2 << 20;
 /// Time for the nodes of the DHT to hear of each other.
 const SETTLING: Duration = Duration::from_secs(5);
 /// Time between looks at the state.
@@ -47,7 +50,7 @@ pub fn run(args: &DemoArgs, run_one: &RunOne) -> Result<u8, Failure> {
     let interrupts = Inbox::new();
     crate::signals::install(Arc::clone(&interrupts))
         .map_err(|error| Failure::failed(format!("signals: {error}")))?;
-    let content = Content::make(args.size)?;
+    let content = Content::make(args.size, u64::from(args.leechers) + 1)?;
     let mut view = View::new(args.output, args.leechers);
     view.begin(args, &content);
     let shared = Shared::new(args.nodes.into(), args.leechers.into());
@@ -60,7 +63,7 @@ pub fn run(args: &DemoArgs, run_one: &RunOne) -> Result<u8, Failure> {
             uplink: args.uplink,
             handles: Vec::new(),
             interrupts,
-            deadline: begun + PATIENCE,
+            deadline: Instant::now() + patience(args),
         };
         let played = demo.play(&content);
         demo.say_goodbye();
@@ -69,12 +72,26 @@ pub fn run(args: &DemoArgs, run_one: &RunOne) -> Result<u8, Failure> {
     view.clear();
     match played {
         Ok(()) => {
-            let right = view.end(&shared.lock(), &content, begun.elapsed());
-            Ok(if right { DONE } else { FAILED })
+            if view.end(&shared.lock(), &content, begun.elapsed()) {
+                return Ok(DONE);
+            }
+            Err(Failure::failed(
+                "a copy is not what was shared: look at the lines that say WRONG, and whether \
+                 something else writes to the temporary folder",
+            ))
         }
         Err(Stop::Interrupted) => Ok(INTERRUPTED),
         Err(Stop::Failed(failure)) => Err(failure),
     }
+}
+
+/// How long everything may take: a copy of the file at half the uplink, and the rest.
+fn patience(args: &DemoArgs) -> Duration {
+    let rate = match args.uplink {
+        0 => SLOWEST,
+        uplink => (uplink / 2).clamp(1, SLOWEST),
+    };
+    PATIENCE + Duration::from_secs(args.size / rate)
 }
 
 enum Stop {
@@ -185,9 +202,8 @@ impl Demo<'_, '_, '_> {
                 return Ok(());
             }
             if Instant::now() >= self.deadline {
-                let seconds = PATIENCE.as_secs();
                 return Err(Stop::Failed(Failure::failed(format!(
-                    "waited {seconds} s in vain for {what}: is the machine very busy?"
+                    "waited in vain for {what}: is the machine very busy? try a smaller --size"
                 ))));
             }
             state = shared.wait(state, LOOK_EVERY);

@@ -4,8 +4,6 @@ mod table;
 mod text;
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -14,6 +12,7 @@ use trackerless_core::engine::{TorrentState, TorrentStats};
 
 use crate::cli::OutputArgs;
 use crate::error::Failure;
+use crate::state::StateDir;
 pub use table::SourceTable;
 pub use text::{bytes, close_reason, duration, job_error, printable, source_name, status_name};
 
@@ -41,7 +40,7 @@ pub struct Reporter {
     args: OutputArgs,
     bar: Option<ProgressBar>,
     ticks: u32,
-    failed: Arc<AtomicBool>,
+    failures: u32,
 }
 
 impl Reporter {
@@ -52,7 +51,7 @@ impl Reporter {
             args,
             bar: None,
             ticks: 0,
-            failed: Arc::default(),
+            failures: 0,
         }
     }
 
@@ -96,7 +95,7 @@ impl Reporter {
         }
     }
 
-    /// What went wrong, for both; [`Reporter::told`] is true from now on.
+    /// What went wrong, for both; counted by [`Reporter::failures`].
     pub fn failure(&mut self, failure: &Failure) {
         self.finish();
         self.event(
@@ -104,13 +103,21 @@ impl Reporter {
             json!({ "kind": failure.kind(), "message": failure.message }),
         );
         note(&format!("error: {failure}"));
-        self.failed.store(true, Ordering::Relaxed);
+        self.failures += 1;
     }
 
-    /// Whether a failure was printed.
+    /// That nothing can be saved in `state`, once: it stops nothing, but the next start will miss it.
+    pub fn trouble(&self, state: Option<&StateDir>) {
+        if let Some(message) = state.and_then(StateDir::trouble) {
+            self.event("error", json!({ "kind": "state", "message": message }));
+            self.suspended(|| note(&format!("warning: {message}")));
+        }
+    }
+
+    /// Failures that were printed.
     #[must_use]
-    pub fn told(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
+    pub fn failures(&self) -> u32 {
+        self.failures
     }
 
     /// The figures of a torrent, once a second.

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -14,6 +15,7 @@ use super::recorder::Recorder;
 use super::sockets::{ReadOutcome, Report, Sockets, Source};
 use super::udp::{BATCH, Datagram, RecvBatch};
 use super::{Clock, Reactor, Ready};
+use crate::error::Failure;
 use crate::host::{App, Arrival, Flow, Inbox, Setup};
 use crate::sockets::{Bound, bind};
 use crate::storage::Storage;
@@ -46,9 +48,29 @@ pub enum StartError {
     /// The configuration is out of range.
     #[error("configuration: {0}")]
     Config(ConfigError),
-    /// The reactor, the recording or the clock cannot be set up.
+    /// The recording cannot be begun.
+    #[error("--record: {}: {error}; name a file that can be written", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The reactor cannot be set up.
     #[error("{0}")]
     Io(#[from] io::Error),
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Record { .. } | StartError::Config(_) => Self::usage(error.to_string()),
+            StartError::Listen { .. } => Self::failed(format!(
+                "{error}; try another --listen, with port 0 for any free one"
+            )),
+            StartError::Io(_) => Self::failed(error.to_string()),
+        }
+    }
 }
 
 /// What to do after a turn.
@@ -98,14 +120,18 @@ impl<R: Reactor> EventLoop<R> {
     /// # Errors
     /// What could not be opened, and why.
     pub fn new(setup: Setup, reactor: R) -> Result<Self, StartError> {
-        let bound = bind(&setup.listen, setup.config.tcp)
-            .map_err(|(addr, error)| StartError::Listen { addr, error })?;
         let clock = Clock::new();
         let now = clock.now();
-        let recorder = setup.record.as_deref();
-        let recorder = recorder
-            .map(|path| Recorder::create(path, &setup.config, &setup.seed, now))
-            .transpose()?;
+        // Before any socket: what is wrong with the command line is told first.
+        let recorder = setup.record.as_deref().map(|path| {
+            Recorder::create(path, &setup.config, &setup.seed, now).map_err(|error| {
+                let path = path.to_owned();
+                StartError::Record { path, error }
+            })
+        });
+        let recorder = recorder.transpose()?;
+        let bound = bind(&setup.listen, setup.config.tcp)
+            .map_err(|(addr, error)| StartError::Listen { addr, error })?;
         let engine = Engine::new(setup.config, setup.seed, now).map_err(StartError::Config)?;
         let mut this = Self {
             engine,
@@ -267,7 +293,10 @@ impl<R: Reactor> EventLoop<R> {
             && let Err(error) = recorder.flush()
         {
             // Half a recording is worse than none to whoever asked for it.
-            eprintln!("error: the recording could not be written: {error}");
+            eprintln!(
+                "error: the recording could not be written: {error}; free some space, or name \
+                 another file with --record"
+            );
             self.recorder = None;
             self.exit = self.exit.or(Some(1));
         }

@@ -30,12 +30,7 @@ impl Recorder {
         // The seed is in it, and with it every secret of the engine.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(path).map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot record to {}: {error}", path.display()),
-            )
-        })?;
+        let file = options.open(path)?;
         let mut scratch = Vec::new();
         let mut this = Self {
             file: BufWriter::with_capacity(BUFFER, file),
@@ -44,6 +39,8 @@ impl Recorder {
             failed: None,
         };
         this.write();
+        // From here on whatever is there can be replayed, however we end.
+        this.flush()?;
         Ok(this)
     }
 

@@ -261,10 +261,7 @@ pub fn create_command(args: CreateArgs) -> Result<u8, Failure> {
             "--node: a --private torrent does not use the DHT; leave one of them out",
         ));
     }
-    let folder = args.output.parent();
-    if args.output.is_dir()
-        || folder.is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
-    {
+    if !crate::run::may_become_file(&args.output) {
         return Err(Failure::usage(format!(
             "--output: {}: expected a file in a folder that exists",
             args.output.display()
@@ -280,7 +277,7 @@ pub fn create_command(args: CreateArgs) -> Result<u8, Failure> {
         private: args.private,
         outer: Outer {
             trackers: args.tracker.iter().map(|url| vec![url.clone()]).collect(),
-            nodes: nodes(&args),
+            nodes: nodes(&args)?,
             web_seeds: args.web_seed.clone(),
             comment: args.comment.clone(),
             created_by: Some(concat!("Trackerless ", env!("CARGO_PKG_VERSION")).into()),

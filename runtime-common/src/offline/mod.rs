@@ -7,6 +7,8 @@ mod show;
 mod verify;
 mod walk;
 
+pub(crate) use nodes::table_nodes;
+
 pub use create::{CreatePlan, Created, create, create_command};
 pub use encode::Outer;
 pub use show::{show_command, show_json};

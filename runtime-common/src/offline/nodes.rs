@@ -4,6 +4,7 @@ use trackerless_core::bencode;
 use trackerless_core::compact;
 
 use crate::cli::{CreateArgs, ROUTERS};
+use crate::error::Failure;
 use crate::state::StateDir;
 
 /// Nodes put into a torrent; more only make the magnet link long.
@@ -11,17 +12,19 @@ const MAX_NODES: usize = 8;
 
 /// The nodes of a trackerless torrent: those given, else those of our saved routing table, else
 /// those we bootstrap from.
-pub(super) fn nodes(args: &CreateArgs) -> Vec<(String, u16)> {
+///
+/// # Errors
+/// `--state-dir` is no folder.
+pub(super) fn nodes(args: &CreateArgs) -> Result<Vec<(String, u16)>, Failure> {
+    let state = args.state_dir.as_deref();
+    let state = state.map(|root| StateDir::choose(Some(root))).transpose()?;
     if args.private {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let given = args.node.iter().flat_map(|list| &list.0);
     let mut nodes: Vec<(String, u16)> = given.map(|node| (node.host.clone(), node.port)).collect();
     if nodes.is_empty() && args.bootstrap.is_empty() {
-        let state = match &args.state_dir {
-            Some(root) => Some(StateDir::new(root)),
-            None => StateDir::platform(),
-        };
+        let state = state.flatten().or_else(StateDir::platform);
         let table = state.and_then(|state| state.load_dht());
         nodes = table.map_or_else(Vec::new, |table| table_nodes(&table));
     }
@@ -34,11 +37,11 @@ pub(super) fn nodes(args: &CreateArgs) -> Vec<(String, u16)> {
     if nodes.is_empty() {
         nodes = ROUTERS.map(|(host, port)| (host.to_owned(), port)).into();
     }
-    nodes
+    Ok(nodes)
 }
 
 /// Contacts of a saved routing table: compact nodes of both families.
-fn table_nodes(table: &[u8]) -> Vec<(String, u16)> {
+pub(crate) fn table_nodes(table: &[u8]) -> Vec<(String, u16)> {
     const ID: usize = 20;
     let Ok(document) = bencode::decode(table, &bencode::Limits::TORRENT) else {
         return Vec::new();
@@ -94,7 +97,7 @@ mod tests {
 
     fn shown(line: &[&str]) -> Vec<String> {
         let shown = |(host, port): (String, u16)| format!("{host} {port}");
-        nodes(&args(line)).into_iter().map(shown).collect()
+        nodes(&args(line)).unwrap().into_iter().map(shown).collect()
     }
 
     #[test]

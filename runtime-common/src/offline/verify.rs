@@ -11,7 +11,7 @@ use trackerless_core::metainfo::{File, Info, Torrent, Version};
 use trackerless_core::slab::Key;
 
 use crate::cli::VerifyArgs;
-use crate::display::{Reporter, job_error, printable};
+use crate::display::{Reporter, job_error, note, printable};
 use crate::error::{DONE, FAILED, Failure, USAGE};
 use crate::storage::{Storage, StorageConfig};
 
@@ -39,6 +39,25 @@ impl Verified {
     #[must_use]
     pub fn is_right(&self) -> bool {
         self.bad.is_empty() && self.missing.is_empty() && self.files.is_empty()
+    }
+
+    /// What is not as it should be, in a few words.
+    fn reason(&self) -> String {
+        let count = |n: usize, one: &str, many: &str| match n {
+            0 => None,
+            1 => Some(format!("1 {one}")),
+            n => Some(format!("{n} {many}")),
+        };
+        let parts = [
+            count(self.missing.len(), "piece is missing", "pieces are missing"),
+            count(self.bad.len(), "piece is wrong", "pieces are wrong"),
+            count(
+                self.files.len(),
+                "file is not what it should be",
+                "files are not what they should be",
+            ),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -242,7 +261,15 @@ pub fn verify_command(args: &VerifyArgs) -> Result<u8, Failure> {
         found.bad.len(),
         found.missing.len()
     ));
-    Ok(if found.is_right() { DONE } else { FAILED })
+    if found.is_right() {
+        return Ok(DONE);
+    }
+    let (torrent, data) = (args.torrent.display(), args.data.display());
+    note(&format!(
+        "error: {}; `download {torrent} -o {data}` fetches what is not there",
+        found.reason()
+    ));
+    Ok(FAILED)
 }
 
 fn files_of(torrent: &Torrent, piece: u32) -> String {

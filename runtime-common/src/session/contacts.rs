@@ -7,6 +7,7 @@ use trackerless_core::io::{Command, Tag};
 
 use super::{TAG_BOOTSTRAP, TAG_LOAD, TAG_NAMES};
 use crate::cli::{NetArgs, ROUTERS};
+use crate::offline::table_nodes;
 use crate::state::StateDir;
 
 /// Whom a DHT node asks first.
@@ -48,10 +49,13 @@ impl Contacts {
         contacts
     }
 
-    /// Whether there is nobody to ask.
+    /// Whether there is nobody to ask: a saved table counts by the nodes in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.addrs.is_empty() && self.names.is_empty() && self.saved.is_none()
+        let saved = self.saved.as_ref();
+        self.addrs.is_empty()
+            && self.names.is_empty()
+            && saved.is_none_or(|table| table_nodes(table).is_empty())
     }
 
     /// The commands that begin the bootstrap.
@@ -74,17 +78,30 @@ impl Contacts {
 mod tests {
     use super::*;
 
+    const TABLE: &[u8] = b"d5:nodes26:aaaaaaaaaaaaaaaaaaaa\x0a\0\0\x01\x1a\xe1e";
+
+    #[test]
+    fn a_saved_table_counts_by_the_nodes_in_it() {
+        let of = |saved: &'static [u8]| Contacts {
+            saved: Some(Bytes::from_static(saved)),
+            ..Contacts::default()
+        };
+        assert!(!of(TABLE).is_empty());
+        assert!(of(b"d2:id20:aaaaaaaaaaaaaaaaaaaa5:nodes0:e").is_empty());
+        assert!(of(b"junk").is_empty());
+    }
+
     #[test]
     fn given_contacts_replace_the_table_and_the_routers() {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::new(folder.path());
         state
-            .save(trackerless_core::io::StateKind::DhtTable, b"table")
+            .save(trackerless_core::io::StateKind::DhtTable, TABLE)
             .unwrap();
         let mut net = NetArgs::default();
         let defaults = Contacts::of(&net, Some(&state));
         assert_eq!(defaults.names.len(), ROUTERS.len());
-        assert_eq!(defaults.saved.as_deref(), Some(&b"table"[..]));
+        assert_eq!(defaults.saved.as_deref(), Some(TABLE));
 
         net.listen = vec!["127.0.0.1:0".parse().unwrap()];
         assert!(Contacts::of(&net, None).is_empty());

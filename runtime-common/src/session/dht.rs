@@ -1,9 +1,10 @@
 //! `dht …`: a node, or one lookup.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use serde_json::json;
-use trackerless_core::event::{Event, Found, LookupSummary};
+use trackerless_core::event::{CommandError, Done, Event, Found, LookupSummary};
 use trackerless_core::id::Id20;
 use trackerless_core::io::{Command, Tag};
 
@@ -15,6 +16,8 @@ use super::{
 use crate::display::Reporter;
 use crate::error::{DONE, FAILED, Failure, INTERRUPTED};
 use crate::host::{App, Flow, View};
+use crate::offline::table_nodes;
+use crate::state::StateDir;
 
 /// What is asked of the DHT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,29 +55,52 @@ impl DhtTask {
         }
     }
 
+    fn target(self) -> Option<String> {
+        match self {
+            Self::Run => None,
+            // Nobody knows the id beforehand.
+            Self::Ping(addr) => Some(addr.to_string()),
+            Self::FindNode(id) | Self::GetPeers(id) | Self::Announce(id, _) => Some(id.to_string()),
+        }
+    }
+
     fn needs_contacts(self) -> bool {
         !matches!(self, Self::Run | Self::Ping(_))
     }
 }
 
+/// Seconds that one lookup waits for a first contact: two tries of a node, one of them lost, and a
+/// name server in between.
+const PATIENCE_SECONDS: u32 = 10;
+
 /// A node of the DHT, or one lookup.
 pub struct DhtApp {
     task: DhtTask,
     contacts: Contacts,
+    state: Option<StateDir>,
     report: Reporter,
+    started: Instant,
+    seconds: u32,
     /// Bootstraps that have not ended.
     waiting: u32,
+    /// A table with nodes was loaded: the lookup may begin with those.
+    loaded: bool,
     asked: bool,
     nodes: (u32, u32),
     ending: Option<(u8, u32)>,
 }
 
 impl DhtApp {
-    /// An app for `task`.
+    /// An app for `task`; with `state` it tells when nothing can be saved there.
     ///
     /// # Errors
     /// A lookup without any contact to ask.
-    pub fn new(task: DhtTask, contacts: Contacts, report: Reporter) -> Result<Self, Failure> {
+    pub fn new(
+        task: DhtTask,
+        contacts: Contacts,
+        state: Option<StateDir>,
+        report: Reporter,
+    ) -> Result<Self, Failure> {
         if task.needs_contacts() && contacts.is_empty() {
             return Err(Failure::usage(
                 "no DHT node to ask: give one with --bootstrap HOST:PORT",
@@ -83,8 +109,12 @@ impl DhtApp {
         Ok(Self {
             task,
             contacts,
+            state,
             report,
+            started: Instant::now(),
+            seconds: 0,
             waiting: 0,
+            loaded: false,
             asked: false,
             nodes: (0, 0),
             ending: None,
@@ -98,6 +128,52 @@ impl DhtApp {
             }
             _ => Flow::Continue,
         }
+    }
+
+    /// A bootstrap ended.
+    fn on_contact(&mut self, tag: Tag, result: &Result<Done, Box<CommandError>>) -> Flow {
+        self.waiting = self.waiting.saturating_sub(1);
+        match result {
+            // A loaded table has not answered yet: with others to ask, wait for them.
+            Ok(_) if tag == TAG_LOAD => {
+                let table = self.contacts.saved.as_deref().unwrap_or_default();
+                self.loaded = !table_nodes(table).is_empty();
+            }
+            Ok(_) if self.ending.is_some() => {}
+            Ok(_) => return self.ask(),
+            Err(error) => self.report.detail(|| command_error(error)),
+        }
+        if self.waiting == 0 {
+            self.ask_the_loaded()
+        } else {
+            Flow::Continue
+        }
+    }
+
+    /// No contact answered: what was loaded is left to ask.
+    fn ask_the_loaded(&mut self) -> Flow {
+        if self.asked || self.ending.is_some() {
+            return Flow::Continue;
+        }
+        if self.loaded || !self.task.needs_contacts() {
+            return self.ask();
+        }
+        let elapsed = self.started.elapsed();
+        self.report.event(
+            "lookup",
+            json!({
+                "kind": self.task.kind(),
+                "target": self.task.target(),
+                "milliseconds": elapsed.as_micros() as f64 / 1000.0,
+                "hops": 0,
+                "queries": 0,
+                "results": 0,
+            }),
+        );
+        self.fail(format!(
+            "no DHT node answered in {:.1} s; try another --bootstrap HOST:PORT",
+            elapsed.as_secs_f64()
+        ))
     }
 
     fn found(&self, found: Found) {
@@ -119,15 +195,11 @@ impl DhtApp {
     fn done(&mut self, summary: &LookupSummary) -> Flow {
         let milliseconds = summary.elapsed.as_micros() as f64 / 1000.0;
         let kind = self.task.kind();
-        let target = match self.task {
-            DhtTask::Ping(addr) => addr.to_string(),
-            _ => summary.target.to_string(),
-        };
         self.report.event(
             "lookup",
             json!({
                 "kind": kind,
-                "target": target,
+                "target": self.task.target(),
                 "milliseconds": milliseconds,
                 "hops": summary.hops,
                 "queries": summary.queries,
@@ -182,6 +254,8 @@ impl DhtApp {
 impl App for DhtApp {
     fn start(&mut self, listening: &[SocketAddr]) -> Vec<(Tag, Command)> {
         report_listening(&self.report, listening, false);
+        self.report.trouble(self.state.as_ref());
+        self.started = Instant::now();
         if self.task == DhtTask::Run {
             for addr in listening {
                 self.report
@@ -204,25 +278,12 @@ impl App for DhtApp {
     fn on_event(&mut self, event: &Event, _view: &dyn View) -> Flow {
         match event {
             Event::CommandDone { tag, result } => match (*tag, result) {
-                (TAG_SHUTDOWN, _) => Flow::Exit(self.ending.map_or(DONE, |(code, _)| code)),
-                (TAG_TASK, Err(error)) => self.fail(command_error(error)),
-                (TAG_LOAD | TAG_BOOTSTRAP | TAG_NAMES, result) => {
-                    self.waiting = self.waiting.saturating_sub(1);
-                    // A loaded table has not answered yet: with others to ask, wait for them.
-                    match result {
-                        Ok(_) if *tag != TAG_LOAD || self.waiting == 0 => self.ask(),
-                        Ok(_) => Flow::Continue,
-                        Err(error) => {
-                            self.report.detail(|| command_error(error));
-                            // The lookup itself tells whether anybody answers.
-                            if self.waiting == 0 {
-                                self.ask()
-                            } else {
-                                Flow::Continue
-                            }
-                        }
-                    }
+                (TAG_SHUTDOWN, _) => {
+                    self.report.trouble(self.state.as_ref());
+                    Flow::Exit(self.ending.map_or(DONE, |(code, _)| code))
                 }
+                (TAG_TASK, Err(error)) => self.fail(command_error(error)),
+                (TAG_LOAD | TAG_BOOTSTRAP | TAG_NAMES, result) => self.on_contact(*tag, result),
                 _ => Flow::Continue,
             },
             Event::LookupFound { tag, found } if *tag == TAG_TASK => {
@@ -250,6 +311,11 @@ impl App for DhtApp {
     }
 
     fn on_second(&mut self, _view: &dyn View) -> Flow {
+        self.report.trouble(self.state.as_ref());
+        self.seconds += 1;
+        if self.seconds == PATIENCE_SECONDS && self.task.needs_contacts() {
+            return self.ask_the_loaded();
+        }
         if let Some((code, seconds)) = &mut self.ending {
             *seconds += 1;
             if *seconds >= GOODBYE_SECONDS {
@@ -263,3 +329,6 @@ impl App for DhtApp {
         self.end(INTERRUPTED)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,7 @@ use crate::display::{
 use crate::error::{DONE, Failure, INTERRUPTED};
 use crate::host::{App, Flow, View};
 use crate::offline::Outer;
+use crate::state::StateDir;
 
 /// When a torrent is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub struct TorrentPlan {
     pub contacts: Contacts,
     /// Whether TCP is listened on.
     pub tcp: bool,
+    /// Where state is saved: what goes wrong there is told.
+    pub state: Option<StateDir>,
     /// What surrounds `info` in the `.torrent` that `metadata` writes.
     pub outer: Outer,
 }
@@ -222,7 +225,14 @@ impl TorrentApp {
         }
     }
 
+    /// The reason comes last, where it is looked for: the summary before it, nothing after.
     fn fail(&mut self, failure: Failure) -> Flow {
+        if self.ending.is_some() {
+            return Flow::Continue;
+        }
+        self.report.finish();
+        self.report.trouble(self.plan.state.as_ref());
+        self.summary(failure.code);
         self.report.failure(&failure);
         self.end(failure.code)
     }
@@ -242,7 +252,11 @@ impl TorrentApp {
     fn leave(&mut self) -> Flow {
         let code = self.ending.as_ref().map_or(DONE, |ending| ending.code);
         self.report.finish();
-        self.summary(code);
+        // After a failure nothing is said any more: its reason is the last line.
+        if self.report.failures() == 0 {
+            self.report.trouble(self.plan.state.as_ref());
+            self.summary(code);
+        }
         Flow::Exit(code)
     }
 
@@ -309,6 +323,7 @@ impl TorrentApp {
 impl App for TorrentApp {
     fn start(&mut self, listening: &[SocketAddr]) -> Vec<(Tag, Command)> {
         report_listening(&self.report, listening, self.plan.tcp);
+        self.report.trouble(self.plan.state.as_ref());
         self.started = Instant::now();
         let mut commands = self.plan.contacts.commands();
         commands.push((TAG_TASK, Command::AddTorrent(self.plan.add.clone())));
@@ -410,6 +425,7 @@ impl App for TorrentApp {
             }
             return Flow::Continue;
         }
+        self.report.trouble(self.plan.state.as_ref());
         self.read_stats(view);
         if let Some(stats) = &self.last {
             self.report.progress(&self.plan.name, stats);

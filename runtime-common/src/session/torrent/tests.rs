@@ -38,6 +38,7 @@ fn app(goal: Goal) -> TorrentApp {
         goal,
         contacts: Contacts::default(),
         tcp: true,
+        state: None,
         outer: Outer::default(),
     };
     let quiet = OutputArgs {
