@@ -46,6 +46,16 @@ impl Dht {
             } else {
                 self.wait_for(from, None);
             }
+            // In a network that has just found its addresses many have a new id (BEP 42): a
+            // lookup asks a few of them once more, as whoever they are now.
+            if let Purpose::Search(serial) = pending.purpose
+                && let Some(search) = self.searches.get_mut(&serial)
+            {
+                let leg = &mut search.legs[usize::from(from.is_ipv6())];
+                if leg.contacts.len() < CLOSEST {
+                    leg.add_contact(from);
+                }
+            }
             self.on_unanswered(&pending, State::Failed, cx);
             return;
         }
@@ -278,6 +288,28 @@ impl Dht {
         self.begin(None, Goal::Bootstrap, targets, cx);
     }
 
+    /// Looks up an id of the farthest part of the network of which few are known. Whoever is asked
+    /// for our own id tells of our neighbours only: two halves of a young network could know each
+    /// other through the routers alone, and end every lookup on their own side.
+    pub(super) fn begin_far(&mut self, cx: &mut Context<'_>) {
+        if self
+            .searches
+            .values()
+            .any(|search| search.goal == Goal::Far)
+        {
+            return;
+        }
+        let thin = (0..self.config.dht.wide_buckets.len()).find(|&shared| {
+            let known = [self.table_v4.sharing(shared), self.table_v6.sharing(shared)];
+            let mut families = self.families.iter().zip(known);
+            families.any(|(family, known)| family.socket.is_some() && known < CLOSEST)
+        });
+        if let Some(shared) = thin {
+            let targets = [false, true].map(|v6| self.random_sharing(v6, (shared, true)));
+            self.begin(None, Goal::Far, targets, cx);
+        }
+    }
+
     fn begin(
         &mut self,
         id: Option<LookupId>,
@@ -344,7 +376,7 @@ impl Dht {
             self.add_unsure(&mut leg, v6, target);
         }
         // While we join, those who know most are asked too.
-        if leg.candidates.len() < few || (goal == Goal::Bootstrap && self.is_joining()) {
+        if leg.candidates.len() < few || (goal.fills() && self.is_joining()) {
             let routers = self.routers.iter().filter(|addr| addr.is_ipv6() == v6);
             routers.for_each(|addr| leg.add_contact(*addr));
         }
@@ -425,7 +457,7 @@ impl Dht {
                 }
             };
             let query = match search.goal {
-                Goal::Bootstrap | Goal::Nodes => Query::FindNode(leg.target),
+                Goal::Bootstrap | Goal::Far | Goal::Nodes => Query::FindNode(leg.target),
                 Goal::Peers | Goal::Announce(_) => Query::GetPeers(leg.target),
             };
             match self.query(to, expected, query, Purpose::Search(serial), cx) {
@@ -470,7 +502,7 @@ impl Dht {
         let results = match search.goal {
             Goal::Announce(_) => search.stored,
             Goal::Peers => search.peers.len() as u32,
-            Goal::Bootstrap | Goal::Nodes => best().count() as u32,
+            Goal::Bootstrap | Goal::Far | Goal::Nodes => best().count() as u32,
         };
         if let Some(id) = search.id {
             if search.goal == Goal::Nodes {
@@ -490,7 +522,7 @@ impl Dht {
                     results,
                 },
             ));
-        } else {
+        } else if search.goal == Goal::Bootstrap {
             self.on_bootstrap_done(search, cx);
         }
         if !self.queue.is_empty() {

@@ -14,12 +14,21 @@ use crate::time::Instant;
 pub(crate) enum Goal {
     /// Fill the table: our own id.
     Bootstrap,
+    /// Fill the table: an id of a part of the network far from ours.
+    Far,
     /// The closest nodes.
     Nodes,
     /// Peers.
     Peers,
     /// Peers, then store ourselves under this port.
     Announce(Option<u16>),
+}
+
+impl Goal {
+    /// Whether it is for our own table.
+    pub(crate) fn fills(self) -> bool {
+        matches!(self, Self::Bootstrap | Self::Far)
+    }
 }
 
 /// A lookup in both families.

@@ -167,6 +167,15 @@ impl<const N: usize> Table<N> {
         self.live
     }
 
+    /// Contacts that share exactly `shared` leading bits with our id.
+    #[must_use]
+    pub fn sharing(&self, shared: usize) -> usize {
+        let own = self.own;
+        let sharing =
+            |contact: &&Contact<N>| own.distance(&contact.id).leading_zeros() as usize == shared;
+        self.iter().filter(sharing).count()
+    }
+
     /// Whether no contact is in a live bucket.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -222,7 +222,7 @@ impl Dht {
 
     /// A random id of a bucket: it shares that many bits with ours, and the next bit too or not,
     /// or as chance has it.
-    fn random_sharing(&mut self, v6: bool, (shared, differs): (usize, bool)) -> Id20 {
+    pub(super) fn random_sharing(&mut self, v6: bool, (shared, differs): (usize, bool)) -> Id20 {
         let own = self.families[usize::from(v6)].id;
         let mut id = [0; 20];
         for chunk in id.chunks_mut(8) {
@@ -304,6 +304,9 @@ impl Dht {
             let micros = pause.as_micros() as u64;
             let pause = micros - micros / 8 + self.choice.below(micros / 4 + 1);
             self.arm(Single::Bootstrap, self.now + Duration::from_micros(pause));
+        }
+        if self.is_joining() {
+            self.begin_far(cx);
         }
         self.tell_status(true, cx);
     }

@@ -293,7 +293,7 @@ impl Run {
 
     fn check(&self) {
         let (dht, config) = (&self.node.dht, Config::default().dht);
-        assert!(dht.searches.len() <= 5, "four lookups and our own");
+        assert!(dht.searches.len() <= 6, "four lookups and two of our own");
         assert!(dht.queue.len() <= 20);
         assert!(dht.waiting.len() <= usize::from(config.max_waiting_nodes));
         assert!(dht.routers.len() <= usize::from(config.max_routers));

@@ -1,5 +1,6 @@
 //! Networks of whole nodes.
 
+use core::net::SocketAddr;
 use std::vec::Vec;
 
 use super::target;
@@ -436,4 +437,57 @@ fn the_same_inputs_give_the_same_outputs() {
         (net.sent, ids)
     };
     assert_eq!(run(), run());
+}
+
+#[test]
+fn two_halves_that_know_each_other_through_the_router_alone_become_one() {
+    for seed in 0..4 {
+        let mut net = Network::new(seed, 0);
+        for n in 0..41 {
+            // Addresses that no id is bound to (BEP 42), so that nobody changes sides.
+            let addr = SocketAddr::new([10, 0, n, 1].into(), 6881);
+            let lab = Config {
+                lab: true,
+                ..Config::default()
+            };
+            net.add_at(lab, Some(addr), None);
+        }
+        let router = net.hosts[0].addr(false);
+        let side = |net: &Network, n: usize| net.hosts[n].dht.node_id(false).0[0] >> 7;
+        let (left, right): (Vec<_>, Vec<_>) = (1..41).partition(|n| side(&net, *n) == 0);
+        assert!(left.len() > 8 && right.len() > 8, "seed {seed}");
+        // Either side joins while the other is away; the router sees both.
+        net.dead = right.iter().copied().collect();
+        left.iter()
+            .for_each(|n| net.input(*n, Input::Bootstrap(&[router])));
+        net.run(Duration::from_millis(1_500));
+        net.revive();
+        net.dead = left.iter().copied().collect();
+        right
+            .iter()
+            .for_each(|n| net.input(*n, Input::Bootstrap(&[router])));
+        net.run(Duration::from_millis(1_500));
+        net.revive();
+        net.run(Duration::from_secs(15));
+        for (from, to) in left.iter().zip(&right) {
+            for (from, to) in [(*from, *to), (*to, *from)] {
+                let far = net.hosts[from].dht.contacts(false);
+                let far = far
+                    .filter(|(id, _)| id.0[0] >> 7 != side(&net, from))
+                    .count();
+                assert!(
+                    far >= 4,
+                    "seed {seed}: {from} knows {far} of the other side"
+                );
+                let hash = net.random_id();
+                net.lookup(from, Lookup::Announce(hash, Some(80)));
+                let (found, summary) = net.lookup(to, Lookup::GetPeers(hash));
+                assert_eq!(
+                    found,
+                    [net.peer(from, false, 80)],
+                    "seed {seed}: {summary:?}"
+                );
+            }
+        }
+    }
 }
