@@ -57,3 +57,21 @@ fn a_slow_peer_does_not_hold_up_the_end() {
     assert!(took < SECOND * 6, "{took:?}");
     assert!(bytes <= 16 * BLOCK, "{bytes} bytes");
 }
+
+#[test]
+fn a_peer_that_stalls_does_not_hold_up_the_end_until_it_is_overdue() {
+    let mut world = World::new();
+    let info = torrent(8 * PIECE, PIECE);
+    let lame = world.seed(&info);
+    world.nodes[lame].half = true;
+    let seed = world.seed(&info);
+    world.nodes[seed].up_rate = 1_000_000;
+    let leecher = world.leech(&info);
+    world.introduce(leecher, &[lame]);
+    world.run(SECOND);
+    world.introduce(leecher, &[seed]);
+    // Long before the 60 s after which its requests count as unanswered.
+    assert!(world.run_while_not(SECOND * 10, |world| world.is_complete(leecher)));
+    world.run(SECOND);
+    world.assert_right(leecher);
+}
