@@ -295,8 +295,7 @@ impl Swarm {
         };
         content.on_had(piece);
         let wanted = content.picker.wants(piece);
-        let contributors = content.picker.on_hash_ok(piece);
-        if let [key] = contributors[..]
+        if let Some(key) = content.picker.on_hash_ok(piece)
             && let Some(conn) = self.by_key.get(&key)
             && let Some(peer) = self.peers.get_mut(conn)
         {

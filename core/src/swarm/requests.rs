@@ -1,6 +1,7 @@
 //! What we ask peers for: how much at once, how long we wait, and what is given back.
 
 use alloc::vec::Vec;
+use core::ops::Bound::{Excluded, Unbounded};
 
 use super::peer::Asked;
 use super::picker::{BLOCK_LENGTH, PickOptions, PickReason};
@@ -28,9 +29,11 @@ impl Swarm {
             return;
         }
         self.refilled = self.epoch;
-        let conns: Vec<_> = self.peers.keys().copied().collect();
-        for conn in conns {
+        let mut next = self.peers.keys().next().copied();
+        while let Some(conn) = next {
             self.request_from(conn, events);
+            let after = (Excluded(conn), Unbounded);
+            next = self.peers.range(after).next().map(|(conn, _)| *conn);
         }
         let before = self.epoch;
         self.notice_endgame();

@@ -86,7 +86,7 @@ impl Picker {
 
     /// Whether a begun piece is for this peer, as long as there is other work.
     fn is_for(&self, piece: u32, pick: &Pick<'_>) -> bool {
-        let Some(partial) = self.partials.get(&piece) else {
+        let Some(partial) = self.partials.get(piece) else {
             return false;
         };
         match partial.sole {
@@ -100,7 +100,7 @@ impl Picker {
         (self.open.len() as u32) < self.config.max_partial_pieces
             || !self.open.iter().any(|piece| {
                 self.partials
-                    .get(piece)
+                    .get(*piece)
                     .is_some_and(|partial| partial.starter == peer)
             })
     }
@@ -231,7 +231,7 @@ impl Picker {
 
     /// Takes free blocks of a begun piece until the peer has enough.
     fn take(&mut self, piece: u32, pick: &mut Pick<'_>, why: PickReason, out: &mut Vec<BlockRef>) {
-        let Some(partial) = self.partials.get_mut(&piece) else {
+        let Some(partial) = self.partials.get_mut(piece) else {
             return;
         };
         if partial.sole.is_some_and(|sole| sole != pick.peer) {
@@ -243,7 +243,7 @@ impl Picker {
         }
         let before = out.len();
         let (piece_size, peer) = (self.piece_size(piece), pick.peer);
-        let Some(partial) = self.partials.get_mut(&piece) else {
+        let Some(partial) = self.partials.get_mut(piece) else {
             return;
         };
         while out.len() < pick.end {

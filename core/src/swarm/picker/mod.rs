@@ -20,13 +20,12 @@ mod partial;
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use self::buckets::Buckets;
 use self::choose::Pick;
 pub use self::options::{Has, PickOptions, PickReason, PickerConfig, PieceState, Received};
-use self::partial::Partial;
+use self::partial::{Partial, Partials};
 use super::bitfield::Bitfield;
 use crate::rng::Choice;
 use crate::wire::BlockRef;
@@ -56,7 +55,7 @@ pub struct Picker {
     suspect: Bitfield,
     buckets: Buckets,
     seeds: u32,
-    partials: BTreeMap<u32, Partial>,
+    partials: Partials,
     /// Wanted pieces with free blocks, in the order in which they were begun.
     open: Vec<u32>,
     /// Memory of finished pieces, for the next ones.
@@ -88,7 +87,7 @@ impl Picker {
             suspect: Bitfield::new(piece_count),
             buckets: Buckets::all(piece_count),
             seeds: 0,
-            partials: BTreeMap::new(),
+            partials: Partials::default(),
             open: Vec::new(),
             spare: Vec::new(),
             bytes_left: total_length.min(most),
@@ -221,7 +220,7 @@ impl Picker {
         if piece >= self.piece_count {
             return None;
         }
-        Some(match self.partials.get(&piece) {
+        Some(match self.partials.get(piece) {
             _ if self.have.get(piece) => PieceState::Had,
             Some(partial) if partial.is_done() => PieceState::Unverified,
             Some(_) => PieceState::Begun,
@@ -330,7 +329,7 @@ impl Picker {
             if !self.missing.get(block.piece) || !may_ask(block.piece) {
                 continue;
             }
-            let Some(partial) = self.partials.get_mut(&block.piece) else {
+            let Some(partial) = self.partials.get_mut(block.piece) else {
                 continue;
             };
             if partial.strict || !partial.blocks[index as usize].can_ask(peer, limit) {
@@ -350,7 +349,7 @@ impl Picker {
         let Some(index) = self.block_index(block) else {
             return Received::Unasked;
         };
-        let Some(partial) = self.partials.get_mut(&block.piece) else {
+        let Some(partial) = self.partials.get_mut(block.piece) else {
             return if self.have.get(block.piece) {
                 Received::Duplicate
             } else {
@@ -371,7 +370,7 @@ impl Picker {
     /// Peers that were asked for a block and have neither brought it nor been given up.
     #[must_use]
     pub fn requesters(&self, block: BlockRef) -> &[PeerKey] {
-        let partial = self.partials.get(&block.piece);
+        let partial = self.partials.get(block.piece);
         match (partial, self.block_index(block)) {
             (Some(partial), Some(index)) => partial.blocks[index as usize].requesters(),
             _ => &[],
@@ -384,7 +383,7 @@ impl Picker {
         let Some(index) = self.block_index(block) else {
             return false;
         };
-        let Some(partial) = self.partials.get_mut(&block.piece) else {
+        let Some(partial) = self.partials.get_mut(block.piece) else {
             return false;
         };
         let aborted = partial.abort(index, peer);
@@ -405,7 +404,7 @@ impl Picker {
         let Some(index) = self.block_index(block) else {
             return false;
         };
-        let late = match self.partials.get_mut(&block.piece) {
+        let late = match self.partials.get_mut(block.piece) {
             Some(partial) => partial.give_away(index, peer),
             None => false,
         };
@@ -418,23 +417,24 @@ impl Picker {
     /// Whether every block of `piece` came and its hash is to be checked.
     #[must_use]
     pub fn piece_blocks_done(&self, piece: u32) -> bool {
-        self.partials.get(&piece).is_some_and(Partial::is_done)
+        self.partials.get(piece).is_some_and(Partial::is_done)
     }
 
     /// The peers that brought blocks of a piece that is not verified yet, once each.
     #[must_use]
     pub fn contributors(&self, piece: u32) -> Vec<PeerKey> {
         self.partials
-            .get(&piece)
+            .get(piece)
             .map(Partial::contributors)
             .unwrap_or_default()
     }
 
-    /// The hash of `piece` is right: it is had. Returns who brought it.
-    pub fn on_hash_ok(&mut self, piece: u32) -> Vec<PeerKey> {
-        let contributors = self.contributors(piece);
+    /// The hash of `piece` is right: it is had. Returns who brought it, if it was one peer alone.
+    pub fn on_hash_ok(&mut self, piece: u32) -> Option<PeerKey> {
+        let partial = self.partials.get(piece);
+        let alone = partial.and_then(Partial::sole_contributor);
         self.set_have(piece);
-        contributors
+        alone
     }
 
     /// The hash of `piece` is wrong: it begins anew, from one peer alone. Returns who brought it.
@@ -459,7 +459,7 @@ impl Picker {
         } else if self.missing.clear(piece) {
             self.bytes_left -= size;
         }
-        if self.missing.get(piece) && !self.partials.contains_key(&piece) {
+        if self.missing.get(piece) && !self.partials.contains(piece) {
             if self.untouched.set(piece) {
                 self.buckets.insert(piece);
             }
@@ -471,7 +471,7 @@ impl Picker {
 
     /// Puts a begun piece into `open`, or takes it out.
     fn sort_open(&mut self, piece: u32) {
-        let partial = self.partials.get(&piece);
+        let partial = self.partials.get(piece);
         let is_open = self.missing.get(piece) && partial.is_some_and(|partial| partial.free > 0);
         let place = self.open.iter().position(|open| *open == piece);
         match place {
@@ -487,7 +487,7 @@ impl Picker {
     fn assert_sound(&self) {
         self.buckets.assert_sound();
         for piece in 0..self.piece_count {
-            let partial = self.partials.get(&piece);
+            let partial = self.partials.get(piece);
             let missing = self.wanted.get(piece) && !self.have.get(piece);
             assert_eq!(self.missing.get(piece), missing);
             assert_eq!(self.untouched.get(piece), missing && partial.is_none());
@@ -502,7 +502,7 @@ impl Picker {
     }
 
     fn drop_partial(&mut self, piece: u32) -> bool {
-        let Some(partial) = self.partials.remove(&piece) else {
+        let Some(partial) = self.partials.remove(piece) else {
             return false;
         };
         if self.spare.len() < self.config.max_partial_pieces as usize {

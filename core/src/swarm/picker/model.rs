@@ -216,7 +216,11 @@ impl Model {
         let brought: BTreeSet<PeerKey> = blocks.iter().map(|b| self.received[b]).collect();
         let contributors = if is_good {
             self.have.insert(piece);
-            self.picker.on_hash_ok(piece)
+            let contributors = self.picker.contributors(piece);
+            let alone = self.picker.on_hash_ok(piece);
+            assert_eq!(alone.is_some(), brought.len() == 1);
+            assert!(alone.is_none_or(|peer| brought.contains(&peer)));
+            contributors
         } else {
             self.strict = true;
             self.picker.on_hash_failed(piece)

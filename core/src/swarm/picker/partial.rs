@@ -53,6 +53,53 @@ impl Block {
     }
 }
 
+/// Begun pieces, by index.
+///
+/// A sorted list: there are few, and once it has grown no piece that comes or goes allocates, as
+/// the nodes of a tree would.
+#[derive(Debug, Default)]
+pub(super) struct Partials {
+    sorted: Vec<(u32, Partial)>,
+}
+
+impl Partials {
+    fn place(&self, piece: u32) -> Result<usize, usize> {
+        self.sorted
+            .binary_search_by_key(&piece, |(index, _)| *index)
+    }
+
+    pub(super) fn get(&self, piece: u32) -> Option<&Partial> {
+        self.place(piece).ok().map(|at| &self.sorted[at].1)
+    }
+
+    pub(super) fn get_mut(&mut self, piece: u32) -> Option<&mut Partial> {
+        let at = self.place(piece).ok()?;
+        Some(&mut self.sorted[at].1)
+    }
+
+    pub(super) fn contains(&self, piece: u32) -> bool {
+        self.place(piece).is_ok()
+    }
+
+    /// Puts a piece in, in the place of itself if it is there.
+    pub(super) fn insert(&mut self, piece: u32, partial: Partial) {
+        match self.place(piece) {
+            Ok(at) => self.sorted[at].1 = partial,
+            Err(at) => self.sorted.insert(at, (piece, partial)),
+        }
+    }
+
+    pub(super) fn remove(&mut self, piece: u32) -> Option<Partial> {
+        let at = self.place(piece).ok()?;
+        Some(self.sorted.remove(at).1)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.sorted.len()
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Partial {
     pub(super) blocks: Vec<Block>,
@@ -189,6 +236,13 @@ impl Partial {
         }
         self.freed(index, was_free);
         true
+    }
+
+    /// The peer that brought every block that came, if it was one alone.
+    pub(super) fn sole_contributor(&self) -> Option<PeerKey> {
+        let mut peers = self.blocks.iter().filter_map(|block| block.from);
+        let first = peers.next()?;
+        peers.all(|peer| peer == first).then_some(first)
     }
 
     /// Everyone who brought a block, once each, in order of first block.

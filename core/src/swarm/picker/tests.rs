@@ -81,7 +81,7 @@ fn a_torrent_is_fetched_to_the_last_short_block() {
         assert_eq!(picker.on_received(PeerKey(1), block), Received::Duplicate);
         if picker.piece_blocks_done(block.piece) {
             assert_eq!(picker.state(block.piece), Some(PieceState::Unverified));
-            assert_eq!(picker.on_hash_ok(block.piece), [PeerKey(1)]);
+            assert_eq!(picker.on_hash_ok(block.piece), Some(PeerKey(1)));
         }
     }
     assert!(picker.is_complete() && !picker.in_endgame());
