@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use trackerless_sim::{replay, scenario};
 
 /// Whole swarms of production engines in one process, from one seed.
@@ -56,7 +56,19 @@ fn seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    // Help that nobody asked for is no error message.
+    let definition = Cli::command().arg_required_else_help(false);
+    let matches = definition.try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            eprintln!("trackerless-sim: {}", one_line(&error.to_string()));
+            return ExitCode::from(2);
+        }
+        // Help or version, which was asked for.
+        Err(error) => error.exit(),
+    };
+    match cli.command {
         Command::List => {
             for scenario in scenario::all() {
                 println!("{:12} {}", scenario.name, scenario.about);
@@ -71,6 +83,18 @@ fn main() -> ExitCode {
         Command::Campaign { scenarios, seeds } => campaign(&scenarios, seeds),
         Command::Replay { file } => replay_file(&file),
     }
+}
+
+/// The parser's message without its usage block: what is wrong, and the near miss.
+fn one_line(message: &str) -> String {
+    let lines = message
+        .lines()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    let line = lines.collect::<Vec<_>>().join("; ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    format!("{line} (see --help)")
 }
 
 fn unknown(name: &str) -> ExitCode {

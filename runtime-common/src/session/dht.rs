@@ -69,8 +69,8 @@ impl DhtTask {
     }
 }
 
-/// Seconds that one lookup waits for a first contact: two tries of a node, one of them lost, and a
-/// name server in between.
+/// Seconds that one lookup waits for a first contact: longer than a node may take to answer, and a
+/// name server before it.
 const PATIENCE_SECONDS: u32 = 10;
 
 /// A node of the DHT, or one lookup.

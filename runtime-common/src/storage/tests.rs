@@ -492,3 +492,23 @@ fn metadata_is_joined_hashed_and_read_on_a_worker() {
     let wrong = JobResult::Metadata(Checked::WrongHash);
     assert_eq!(check(&[tail, head]), wrong);
 }
+
+#[test]
+fn errors_of_the_system_are_told_apart() {
+    use std::io::Error;
+    let told = |errno: rustix::io::Errno| super::job_error(&Error::from(errno));
+    for (errno, error) in [
+        (Errno::ROFS, JobError::ReadOnly),
+        (Errno::NOTDIR, JobError::InTheWay),
+        (Errno::ISDIR, JobError::InTheWay),
+        (Errno::EXIST, JobError::InTheWay),
+        (Errno::LOOP, JobError::InTheWay),
+        (Errno::MFILE, JobError::TooManyFiles),
+        (Errno::NFILE, JobError::TooManyFiles),
+        (Errno::ACCESS, JobError::Permission),
+        (Errno::NOSPC, JobError::NoSpace),
+        (Errno::IO, JobError::Io),
+    ] {
+        assert_eq!(told(errno), error, "{errno:?}");
+    }
+}

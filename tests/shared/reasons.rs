@@ -1,0 +1,118 @@
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+const LOOPBACK: [&str; 2] = ["--listen", "127.0.0.1:0"];
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env("XDG_STATE_HOME", folder.join("state"))
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    let output = command(folder, arguments).output();
+    output.expect("the command runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A torrent of one file of 20,000 bytes called `file`, whose content is in no folder.
+fn torrent(folder: &Path) {
+    fs::write(folder.join("file"), [7; 20_000]).expect("the folder can be written");
+    let made = run(
+        folder,
+        &["create", "file", "-o", "a.torrent", "--node", "127.0.0.1:9"],
+    );
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    fs::remove_file(folder.join("file")).expect("it was there");
+}
+
+/// Starts a node and waits until it listens.
+fn node(folder: &Path, arguments: &[&str]) -> Child {
+    let line = [&["dht", "run", "--json"], &LOOPBACK[..], arguments].concat();
+    let mut child = command(folder, &line)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command runs");
+    let mut said = String::new();
+    let stdout = child.stdout.as_mut().expect("it is piped");
+    BufReader::new(stdout)
+        .read_line(&mut said)
+        .expect("it speaks");
+    assert!(said.contains("listening"), "{said}");
+    child
+}
+
+#[test]
+fn verify_says_on_standard_error_why_it_fails_and_what_to_try() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    torrent(folder.path());
+    let output = run(folder.path(), &["verify", "a.torrent", "--data", "."]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.starts_with("error: 2 pieces are missing"), "{said}");
+    assert!(said.contains("download a.torrent"), "{said}");
+}
+
+#[test]
+fn the_reason_of_a_download_that_fails_is_the_last_line() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    torrent(folder.path());
+    fs::create_dir(folder.path().join("file")).expect("nothing is there");
+    let line = [&["download", "a.torrent", "--no-dht"], &LOOPBACK[..]].concat();
+    let output = run(folder.path(), &line);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let last = said.lines().last().expect("it says something");
+    assert!(last.starts_with("error: "), "{said}");
+    assert!(last.contains("something else is where a file"), "{said}");
+    assert_eq!(said.matches("error: ").count(), 1, "{said}");
+}
+
+#[test]
+fn a_recording_can_be_replayed_whenever_it_was_cut_off() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let mut child = node(folder.path(), &["--record", "recording"]);
+    child
+        .kill()
+        .and_then(|()| child.wait().map(drop))
+        .expect("it runs");
+    let recorded = fs::read(folder.path().join("recording")).expect("it is there");
+    let opened = trackerless_core::record::Reader::open(&recorded);
+    assert!(
+        opened.is_ok(),
+        "{} bytes: {:?}",
+        recorded.len(),
+        opened.err()
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_state_folder_that_cannot_be_written_is_told_once() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    // Not even root can put a file there.
+    fs::create_dir_all(folder.path().join("s/dht.table/x")).expect("the folder can be written");
+    let mut child = node(folder.path(), &["--state-dir", "s"]);
+    let interrupt = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(interrupt.is_ok_and(|status| status.success()));
+    let status = child.wait().expect("it ends");
+    let mut said = String::new();
+    let stderr = child.stderr.as_mut().expect("it is piped");
+    stderr.read_to_string(&mut said).expect("it speaks");
+    assert_eq!(status.code(), Some(130), "{said}");
+    assert_eq!(said.matches("warning: ").count(), 1, "{said}");
+    assert!(said.contains("--state-dir"), "{said}");
+}
