@@ -7,12 +7,14 @@
 mod driver;
 mod node;
 mod reactor;
+mod updates;
 
 use trackerless_common::error::Failure;
 use trackerless_common::host::Setup;
 
 pub use driver::Driver;
-pub use node::{Node, NodeOptions, Update};
+pub use node::{Node, NodeOptions};
+pub use updates::Update;
 
 /// Runs one engine to its end on a runtime of its own, on the calling thread; returns the exit
 /// status its app gave.

@@ -3,18 +3,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use trackerless_common::host::{App, Arrival, Flow, Handle, Inbox, Setup, View};
 use trackerless_common::net::StartError;
 use trackerless_common::sockets::Listen;
 use trackerless_common::storage::{Storage, StorageConfig};
 use trackerless_core::Config;
-use trackerless_core::engine::TorrentStats;
 use trackerless_core::event::{Done, Event};
 use trackerless_core::io::{Command, Tag, TorrentId};
 
 use crate::Driver;
+use crate::updates::{Receiver, Sender, Update, channel};
 
 /// Tag of the command that [`Node::shutdown`] gives.
 const SHUTDOWN: Tag = Tag(1);
@@ -30,6 +29,9 @@ pub struct NodeOptions {
     pub storage: StorageConfig,
     /// Where every input of the engine is recorded.
     pub record: Option<PathBuf>,
+    /// Events that may wait to be taken; further ones are dropped, and
+    /// [`Update::Lagged`] says how many. Answers to commands come on top.
+    pub max_events: usize,
 }
 
 impl Default for NodeOptions {
@@ -39,17 +41,10 @@ impl Default for NodeOptions {
             listen: Listen::defaults().to_vec(),
             storage: StorageConfig::default(),
             record: None,
+            // A few megabytes, and seconds of the busiest engine.
+            max_events: 16_384,
         }
     }
-}
-
-/// What a [`Node`] tells.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Update {
-    /// An event of the engine.
-    Event(Event),
-    /// Figures of a torrent, once a second.
-    Stats(TorrentId, TorrentStats),
 }
 
 /// A running engine as a library: commands in, events out.
@@ -80,7 +75,7 @@ pub enum Update {
 /// ```
 pub struct Node {
     handle: Handle,
-    updates: mpsc::UnboundedReceiver<Update>,
+    updates: Receiver,
     listening: Vec<SocketAddr>,
     task: JoinHandle<u8>,
 }
@@ -103,7 +98,7 @@ impl Node {
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn spawn(options: NodeOptions) -> Result<Self, StartError> {
-        let (sender, updates) = mpsc::unbounded_channel();
+        let (sender, updates) = channel(options.max_events);
         let bound = Arc::new(Mutex::new(Vec::new()));
         let relay = Relay {
             updates: sender,
@@ -140,8 +135,8 @@ impl Node {
         self.handle.clone()
     }
 
-    /// The next update; `None` once the engine is gone. Updates wait in memory until they are
-    /// taken.
+    /// The next update; `None` once the engine is gone. Of those that wait to be taken only so
+    /// many are kept: [`Update::Lagged`] tells of the others.
     pub async fn update(&mut self) -> Option<Update> {
         self.updates.recv().await
     }
@@ -173,7 +168,7 @@ fn setup(options: NodeOptions, app: Box<dyn App>, inbox: &Arc<Inbox>) -> Result<
 
 /// Hands events on to the embedder.
 struct Relay {
-    updates: mpsc::UnboundedSender<Update>,
+    updates: Sender,
     bound: Arc<Mutex<Vec<SocketAddr>>>,
     torrents: Vec<TorrentId>,
     stopping: bool,
@@ -195,8 +190,7 @@ impl App for Relay {
             } => self.torrents.push(*torrent),
             _ => {}
         }
-        // An embedder that dropped the node listens no more; the engine goes on until shutdown.
-        let _ = self.updates.send(Update::Event(event.clone()));
+        self.updates.event(event);
         Flow::Continue
     }
 
@@ -204,8 +198,9 @@ impl App for Relay {
         let updates = &self.updates;
         self.torrents.retain(|&torrent| {
             let stats = view.torrent(torrent);
-            if let Some(stats) = stats {
-                let _ = updates.send(Update::Stats(torrent, stats));
+            match stats {
+                Some(stats) => updates.stats(torrent, stats),
+                None => updates.forget(torrent),
             }
             stats.is_some()
         });

@@ -182,3 +182,39 @@ fn nobody_behind_a_peer_address_is_told_and_shutdown_still_works() {
         leecher.shutdown().await;
     });
 }
+
+#[test]
+fn an_embedder_that_takes_nothing_is_told_what_it_missed() {
+    block_on(async {
+        let other = node(None);
+        let mut node = Node::spawn(NodeOptions {
+            listen: vec![Listen::exactly("127.0.0.1:0".parse().unwrap())],
+            max_events: 5,
+            ..NodeOptions::default()
+        })
+        .unwrap();
+        let mut dropped = 0;
+        // On a busy machine not everything happens while nobody takes anything.
+        for _ in 0..20 {
+            for _ in 0..40 {
+                node.command(Command::DhtPing(other.listening()[0]));
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let mut answers = 0;
+            while answers < 40 {
+                let update = tokio::time::timeout(Duration::from_secs(30), node.update());
+                match update.await.expect("all commands are answered").unwrap() {
+                    Update::Event(Event::CommandDone { .. }) => answers += 1,
+                    Update::Lagged { dropped: more } => dropped += more,
+                    _ => {}
+                }
+            }
+            if dropped > 0 {
+                break;
+            }
+        }
+        assert!(dropped > 0, "what was found is told only for some");
+        node.shutdown().await;
+        other.shutdown().await;
+    });
+}
