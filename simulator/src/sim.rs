@@ -539,7 +539,7 @@ impl Sim {
             Work::Discard { torrent, piece } => disk.discard(torrent, piece),
             Work::CloseStorage { torrent } => disk.close(torrent),
             Work::Resolve { .. } => JobResult::Failed(JobError::NotFound),
-            Work::SaveState { .. } => JobResult::Saved,
+            Work::SaveResume { .. } | Work::SaveState { .. } => JobResult::Saved,
         }
     }
 

@@ -217,7 +217,7 @@ fn answer(work: &crate::io::Work<'_>) -> JobResult {
         Work::Discard { .. } => JobResult::Discarded,
         Work::CloseStorage { .. } => JobResult::ClosedStorage,
         Work::Resolve { .. } => JobResult::Resolved(Vec::new()),
-        Work::SaveState { .. } => JobResult::Saved,
+        Work::SaveResume { .. } | Work::SaveState { .. } => JobResult::Saved,
     }
 }
 

@@ -184,10 +184,7 @@ impl Engine {
             bytes,
         }));
         let work = match job {
-            Job::Save(kind, data) => {
-                out.save_state(id, kind, |buf| buf.extend_from_slice(&data));
-                return;
-            }
+            Job::Save(resume) => Work::SaveResume { torrent, resume },
             Job::CheckMetadata(assembled) => Work::CheckMetadata { torrent, assembled },
             Job::Open(info) => Work::Open { torrent, info },
             Job::Read(block) => Work::Read {

@@ -194,7 +194,7 @@ pub enum Command {
     DhtGetPeers(Id20),
     /// Announces ourselves as a peer on `port` (BEP 5); with `None` the port the datagram shows.
     DhtAnnounce(Id20, Option<u16>),
-    /// Emits a `SaveState` job for the table and for the resume data of every torrent.
+    /// Emits a `SaveState` job for the table and a `SaveResume` job for every torrent.
     Save,
     /// Stops everything: torrents, announces, connections; answered when nothing is left to wait
     /// for.

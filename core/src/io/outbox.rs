@@ -208,6 +208,9 @@ impl Outbox {
             }
             Output::Job { job, work } => match work {
                 Work::Resolve { host, port } => self.resolve(job, host, port),
+                Work::SaveResume { torrent, resume } => {
+                    self.job(job, Work::SaveResume { torrent, resume });
+                }
                 Work::SaveState { kind, data } => {
                     self.save_state(job, kind, |buf| buf.extend_from_slice(data));
                 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::TorrentId;
 use crate::metadata::{Assembled, Checked};
 use crate::metainfo::Info;
+use crate::resume::Resume;
 
 /// A job for the host: everything that may wait or burn cycles.
 ///
@@ -87,6 +88,15 @@ pub enum Work<'o> {
         host: &'o str,
         /// The port, for context only.
         port: u16,
+    },
+    /// Saves what is to be known of a torrent at the next start, as [`Resume::encode`] writes it,
+    /// under [`StateKind::Resume`]; answered by `Saved`. Encoding hashes all of it, so it is part
+    /// of the job.
+    SaveResume {
+        /// The torrent.
+        torrent: TorrentId,
+        /// What is to be saved.
+        resume: Arc<Resume>,
     },
     /// Saves state under a name of the host's choosing; answered by `Saved`.
     SaveState {

@@ -1,5 +1,6 @@
 //! One number for all outputs.
 
+use alloc::vec::Vec;
 use core::fmt::{self, Write as _};
 
 use crate::checksum::Chain;
@@ -140,6 +141,12 @@ impl OutputHash {
             Work::Resolve { host, port } => {
                 self.numbers(&[8, u64::from(*port)]);
                 self.bytes(host.as_bytes());
+            }
+            Work::SaveResume { torrent, resume } => {
+                let mut data = Vec::new();
+                resume.encode(&mut data);
+                self.numbers(&[11, torrent.to_bits()]);
+                self.bytes(&data);
             }
             Work::SaveState { kind, data } => {
                 self.number(9);

@@ -4,8 +4,6 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
-
 use super::bitfield::Bitfield;
 use super::{Event, Job, Pending, Phase, Swarm};
 use crate::event::PeerSource;
@@ -207,10 +205,10 @@ impl Swarm {
     }
 
     /// What the next start should know.
-    pub(super) fn resume_data(&self) -> Bytes {
+    pub(super) fn resume_data(&self) -> Resume {
         let before = self.options.resume.as_ref();
         let content = self.content.as_ref();
-        let resume = Resume {
+        Resume {
             info_hash: self.hashes.short(),
             info: self.info.as_ref().map(|info| info.raw.clone()),
             piece_count: content.map_or(0, |content| content.info.piece_count),
@@ -224,9 +222,6 @@ impl Swarm {
                 .worth_saving(self.config.swarm.saved_peers.into())
                 .collect(),
             select: self.options.select.clone(),
-        };
-        let mut data = Vec::new();
-        resume.encode(&mut data);
-        data.into()
+        }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::event::{self, CloseReason, Encryption, PeerSource, Transport};
 use crate::id::{InfoHashes, PeerId};
-use crate::io::{ConnId, JobResult, StateKind, TorrentId};
+use crate::io::{ConnId, JobResult, TorrentId};
 use crate::metadata::Assembled;
 use crate::metainfo::Info;
 use crate::resume::Resume;
@@ -182,8 +182,8 @@ pub enum Job {
         /// Piece index.
         piece: u32,
     },
-    /// See [`crate::io::Work::SaveState`].
-    Save(StateKind, Bytes),
+    /// See [`crate::io::Work::SaveResume`].
+    Save(Arc<Resume>),
     /// See [`crate::io::Work::CloseStorage`].
     Close,
 }

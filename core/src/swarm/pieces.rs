@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::content::Content;
 use super::{Event, Job, JobToken, Pending, Phase, Swarm};
 use crate::event;
-use crate::io::{Digest, JobError, JobResult, Opened, StateKind};
+use crate::io::{Digest, JobError, JobResult, Opened};
 use crate::metainfo::{Info, Version};
 use crate::wire::Message;
 
@@ -342,12 +342,11 @@ impl Swarm {
         if !self.dirty || self.saving {
             return;
         }
-        let data = self.resume_data();
+        let resume = Arc::new(self.resume_data());
         self.dirty = false;
         self.saving = true;
         self.save_at = None;
-        let kind = StateKind::Resume(self.hashes.short());
-        self.job(Pending::Save, Job::Save(kind, data), events);
+        self.job(Pending::Save, Job::Save(resume), events);
     }
 }
 

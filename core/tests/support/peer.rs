@@ -264,7 +264,7 @@ impl Swarm {
                         }
                         Work::Open { .. } => JobResult::Opened(Box::default()),
                         Work::Commit { .. } => JobResult::Committed,
-                        Work::SaveState { .. } => JobResult::Saved,
+                        Work::SaveResume { .. } | Work::SaveState { .. } => JobResult::Saved,
                         other => panic!("{other:?} was not expected"),
                     };
                     self.others.push_back((job, result));

@@ -27,7 +27,7 @@ use crate::stamp::Stamp;
 use crate::state::StateDir;
 pub use files::FileStore;
 use resolve::Resolver;
-use worker::{Queue, Task, Worker};
+use worker::{Queue, State, Task, Worker};
 
 /// How storage works.
 #[derive(Debug, Clone)]
@@ -177,16 +177,11 @@ impl Storage {
     pub fn submit(&mut self, job: JobId, work: Work<'_>) {
         match work {
             Work::Resolve { host, port } => self.resolver.submit(job, host, port),
-            Work::SaveState { kind, data } => {
-                let store = self.shared.store_of(kind);
-                let task = Task::Save {
-                    job,
-                    kind,
-                    store,
-                    data: data.into(),
-                };
-                self.push_save(task);
+            Work::SaveResume { resume, .. } => {
+                let kind = StateKind::Resume(resume.info_hash);
+                self.save(job, kind, State::Resume(resume));
             }
+            Work::SaveState { kind, data } => self.save(job, kind, State::Bytes(data.into())),
             Work::CheckMetadata { torrent, assembled } => {
                 let shard = torrent.0.index as usize;
                 let shared = Arc::clone(&self.shared);
@@ -278,6 +273,16 @@ impl Storage {
     pub(crate) fn run(&mut self, shard: usize, work: impl FnOnce(&mut Vec<u8>) + Send + 'static) {
         self.start();
         self.push(shard % self.workers.len(), Task::Run(Box::new(work)));
+    }
+
+    fn save(&mut self, job: JobId, kind: StateKind, state: State) {
+        let store = self.shared.store_of(kind);
+        self.push_save(Task::Save {
+            job,
+            kind,
+            store,
+            state,
+        });
     }
 
     fn push_piece(&mut self, torrent: TorrentId, piece: u32, task: Task) {

@@ -429,11 +429,9 @@ fn after_a_kill_only_what_was_written_since_the_save_is_hashed() {
         have: vec![0b1000_0100],
         ..Resume::default()
     };
-    let mut data = Vec::new();
-    resume.encode(&mut data);
-    let save = Work::SaveState {
-        kind: StateKind::Resume(hash),
-        data: &data,
+    let save = Work::SaveResume {
+        torrent: TORRENT,
+        resume: Arc::new(resume),
     };
     assert_eq!(bench.run(save), JobResult::Saved);
     bench.write_piece(&content, 2);

@@ -12,6 +12,7 @@ use trackerless_core::io::{
     Digest, HashKind, JobError, JobId, JobResult, Opened, StateKind, TorrentId,
 };
 use trackerless_core::metainfo::{Info, merkle};
+use trackerless_core::resume::Resume;
 
 use super::files::FileStore;
 use super::piece::Piece;
@@ -25,6 +26,26 @@ const MERKLE_BLOCK: usize = 16 * 1024;
 
 /// Runs on a worker, with its buffer.
 pub(super) type OnWorker = dyn FnOnce(&mut Vec<u8>) + Send;
+
+/// What is to be saved.
+pub(super) enum State {
+    Bytes(Box<[u8]>),
+    /// Encoded by the worker: it is as large as the metadata, and hashed.
+    Resume(Arc<Resume>),
+}
+
+impl State {
+    fn into_bytes(self) -> Box<[u8]> {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Resume(resume) => {
+                let mut data = Vec::new();
+                resume.encode(&mut data);
+                data.into()
+            }
+        }
+    }
+}
 
 pub(super) enum Task {
     Open {
@@ -71,7 +92,7 @@ pub(super) enum Task {
         job: JobId,
         kind: StateKind,
         store: Option<Arc<FileStore>>,
-        data: Box<[u8]>,
+        state: State,
     },
     Run(Box<OnWorker>),
     End,
@@ -212,8 +233,11 @@ impl Worker {
                 job,
                 kind,
                 store,
-                data,
-            } => (job, self.shared.save(kind, store.as_deref(), &data)),
+                state,
+            } => {
+                let data = state.into_bytes();
+                (job, self.shared.save(kind, store.as_deref(), &data))
+            }
             Task::Run(work) => {
                 work(&mut self.buffer);
                 return None;

@@ -51,7 +51,7 @@ impl Answer {
             Work::Discard { .. } => Self::Discarded,
             Work::CloseStorage { .. } => Self::Closed,
             Work::Resolve { .. } => Self::Resolved,
-            Work::SaveState { .. } => Self::Saved,
+            Work::SaveResume { .. } | Work::SaveState { .. } => Self::Saved,
         }
     }
 

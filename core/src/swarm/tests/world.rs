@@ -543,8 +543,10 @@ impl World {
                 disk.kept.remove(&piece);
                 JobResult::Discarded
             }
-            Job::Save(_, data) => {
-                disk.saved = Some(data);
+            Job::Save(resume) => {
+                let mut data = Vec::new();
+                resume.encode(&mut data);
+                disk.saved = Some(data.into());
                 JobResult::Saved
             }
             Job::Close => JobResult::ClosedStorage,
