@@ -352,9 +352,9 @@ impl Swarm {
         }
         if self.phase != Phase::Stopped {
             self.tell_want(events);
-        }
-        if self.dirty && !self.saving && self.save_at.is_some_and(|at| at <= self.now) {
-            self.save(events);
+            if self.dirty && !self.saving && self.save_at.is_some_and(|at| at <= self.now) {
+                self.save(events);
+            }
         }
         self.timeout = self.earliest();
     }
@@ -364,7 +364,9 @@ impl Swarm {
             return Some(self.now);
         }
         let open = self.is_open_to_peers();
-        let save = self.save_at.filter(|_| self.dirty && !self.saving);
+        // A save that failed at the very end is not tried again.
+        let may_save = self.dirty && !self.saving && self.phase != Phase::Stopped;
+        let save = self.save_at.filter(|_| may_save);
         let retry = self
             .known
             .next_retry()
