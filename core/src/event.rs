@@ -62,7 +62,8 @@ pub enum Event {
         source: PeerSource,
         /// Its state.
         status: SourceStatus,
-        /// Peers it told of so far.
+        /// Peers it told of when it was asked last, ourselves not among them; while it is being
+        /// asked, so far, if those are more.
         peers: u32,
         /// Time until it is asked again.
         next_update: Option<Duration>,

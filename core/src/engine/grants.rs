@@ -33,6 +33,8 @@ pub(super) struct Grants {
     download_tokens: i64,
     download_rate: u64,
     connect_tokens_millionths: u64,
+    /// A torrent may lack part of its allowance of uploads.
+    uploads_wait: bool,
     refilled: Instant,
     armed: Option<Instant>,
 }
@@ -55,6 +57,7 @@ impl Grants {
             download_tokens: 0,
             download_rate: config.limits.download_rate,
             connect_tokens_millionths: 0,
+            uploads_wait: false,
             refilled: now,
             armed: None,
         }
@@ -77,6 +80,11 @@ impl Grants {
                 self.needy.insert(torrent);
             }
         }
+    }
+
+    /// A torrent uploads a block, or has a peer more to upload to.
+    pub(super) fn on_upload(&mut self) {
+        self.uploads_wait = true;
     }
 
     pub(super) fn on_received(&mut self, bytes: u64) {
@@ -153,8 +161,8 @@ impl Engine {
         // Parked connections that the disk holds back are resumed by its answers; those that one
         // input left over are resumed at once.
         let left_over = grants.next_to_unpark().is_some();
-        let upload_waits = self.config.limits.upload_rate > 0 && !self.torrents.is_empty();
-        if grants.needy.is_empty() && !rate_waits && !left_over && !upload_waits {
+        let uploads_wait = self.config.limits.upload_rate > 0 && grants.uploads_wait;
+        if grants.needy.is_empty() && !rate_waits && !left_over && !uploads_wait {
             return;
         }
         let at = if left_over {
@@ -225,21 +233,21 @@ impl Engine {
         let active: Vec<(TorrentId, u64)> = self
             .torrents
             .iter()
-            .map(|(key, entry)| (TorrentId(key), entry.swarm.stats()))
-            .filter(|(_, stats)| stats.peers > 0)
-            .map(|(id, stats)| (id, stats.uploaded))
+            .filter(|(_, entry)| entry.swarm.stats().peers > 0)
+            .map(|(key, entry)| (TorrentId(key), entry.swarm.upload_claimed()))
             .collect();
         let share = limits.upload_rate / (active.len() as u64).max(1);
         let new = (u128::from(share) * u128::from(micros) / 1_000_000) as u64;
-        for (torrent, uploaded) in active {
+        self.grants.uploads_wait = false;
+        for (torrent, claimed) in active {
             let Some(dealt) = self.grants.dealt.get_mut(&torrent) else {
                 continue;
             };
             let total = &mut dealt.grant.upload_total;
             // What was not used may be made up for during one second, no longer.
-            *total = total
-                .saturating_add(new)
-                .min(uploaded.saturating_add(share.max(16_384)));
+            let most = claimed.saturating_add(share.max(16_384));
+            *total = total.saturating_add(new).min(most);
+            self.grants.uploads_wait |= *total < most;
             self.grant(torrent);
         }
     }

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 use super::{Engine, Todo, Wake};
 use crate::dht;
 use crate::event::{Event, PeerSource, SourceStatus};
-use crate::id::InfoHashes;
+use crate::id::{InfoHash, InfoHashes};
 use crate::io::{JobId, Outbox, TorrentId, Work};
 use crate::metainfo::Info;
 use crate::swarm::{self, Job, JobToken, Swarm, Want};
@@ -31,8 +31,8 @@ pub(super) struct Torrent {
     retry: Duration,
     /// Nodes the DHT knew when the last announce began.
     announced_among: u32,
-    /// Peers the DHT told of, over all announces.
-    dht_peers: u32,
+    /// Peers that the last lookup told of, and the one under way so far.
+    dht_peers: (u32, u32),
 }
 
 impl Engine {
@@ -71,15 +71,10 @@ impl Engine {
             announce_armed: None,
             retry: first_retry,
             announced_among: 0,
-            dht_peers: 0,
+            dht_peers: (0, 0),
         });
         let torrent = TorrentId(key);
-        self.by_hash.insert(hashes.short(), torrent);
-        if let Some(v2) = hashes.v2() {
-            // Peers of a hybrid may come with either name (BEP 52).
-            self.by_hash
-                .insert(crate::id::InfoHash::V2(v2).short(), torrent);
-        }
+        self.on_hashes(torrent, hashes);
         self.queue_swarm_events(torrent);
         self.grants.torrent_added(torrent);
         self.grant(torrent);
@@ -159,10 +154,14 @@ impl Engine {
                 }
             }
             swarm::Event::Public(event) => {
-                if let Event::Metadata { info, .. } = &event
-                    && info.private
-                {
-                    self.go_private(torrent, out);
+                if let Event::Metadata { info, .. } = &event {
+                    self.on_hashes(torrent, info.hashes);
+                    if info.private {
+                        self.go_private(torrent, out);
+                    }
+                }
+                if matches!(event, Event::PeerConnected(_)) {
+                    self.grants.on_upload();
                 }
                 self.emit(event, out);
             }
@@ -177,6 +176,9 @@ impl Engine {
         };
         if let Some(bytes) = bytes {
             self.grants.disk.begun(torrent, bytes);
+        }
+        if matches!(job, Job::Read(_)) {
+            self.grants.on_upload();
         }
         let id = JobId(self.jobs.insert(Owner::Swarm {
             torrent,
@@ -209,6 +211,15 @@ impl Engine {
             Job::Close => Work::CloseStorage { torrent },
         };
         out.job(id, work);
+    }
+
+    /// Peers of a hybrid may come with either name, whichever we learnt of first (BEP 52).
+    fn on_hashes(&mut self, torrent: TorrentId, hashes: InfoHashes) {
+        let v2 = hashes.v2().map(|v2| InfoHash::V2(v2).short());
+        for name in [Some(hashes.short()), v2].into_iter().flatten() {
+            // One that has the name already keeps it.
+            self.by_hash.entry(name).or_insert(torrent);
+        }
     }
 
     /// A magnet link turned out to be private: the DHT is not used any more (BEP 27).
@@ -348,6 +359,7 @@ impl Engine {
             entry.lookup = Some(id);
             entry.announced_among = among;
             entry.asked = Some(now);
+            entry.dht_peers.1 = 0;
         }
         self.tell_source(torrent, SourceStatus::Working, None, out);
     }
@@ -369,8 +381,11 @@ impl Engine {
 
     /// Peers of a torrent that the DHT told of.
     pub(super) fn dht_found_peer(&mut self, torrent: TorrentId, addr: SocketAddr) {
+        if self.is_ourselves(addr) {
+            return;
+        }
         if let Some(entry) = self.torrents.at_mut(torrent.0) {
-            entry.dht_peers = entry.dht_peers.saturating_add(1);
+            entry.dht_peers.1 = entry.dht_peers.1.saturating_add(1);
         }
         self.peers_found(torrent, PeerSource::Dht, &[addr]);
     }
@@ -399,6 +414,9 @@ impl Engine {
             return;
         };
         entry.lookup = None;
+        if result != Announced::Failed {
+            entry.dht_peers.0 = entry.dht_peers.1;
+        }
         if !entry.dht_allowed || entry.want == Want::Nobody {
             return;
         }
@@ -430,7 +448,7 @@ impl Engine {
         let peers = self
             .torrents
             .at(torrent.0)
-            .map_or(0, |entry| entry.dht_peers);
+            .map_or(0, |entry| entry.dht_peers.0.max(entry.dht_peers.1));
         let source = PeerSource::Dht;
         self.emit(
             Event::Source {

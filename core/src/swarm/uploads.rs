@@ -115,6 +115,12 @@ impl Swarm {
         }
     }
 
+    /// Block bytes sent to peers or being read for them, since the start. Grows with every
+    /// [`Job::Read`], and only then.
+    pub(crate) fn upload_claimed(&self) -> u64 {
+        self.upload_claimed
+    }
+
     /// A block was read for a peer.
     pub(super) fn on_read(
         &mut self,

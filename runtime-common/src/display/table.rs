@@ -11,6 +11,9 @@ use super::text::{duration, source_name, status_name};
 struct Row {
     status: Option<SourceStatus>,
     next: Option<Instant>,
+    /// Peers it says that it told of.
+    told: u32,
+    /// Peers that nobody had told of before.
     found: u32,
     connected: u32,
 }
@@ -32,11 +35,11 @@ impl SourceTable {
     ) {
         let row = self.rows.entry(source).or_default();
         row.status = Some(status);
-        row.found = row.found.max(peers);
+        row.told = peers;
         row.next = next.and_then(|next| Instant::now().checked_add(next));
     }
 
-    /// A source told of a peer, `total` of them so far.
+    /// A source told of a peer that nobody had told of before.
     pub fn found(&mut self, source: PeerSource) {
         let row = self.rows.entry(source).or_default();
         row.found = row.found.saturating_add(1);
@@ -73,7 +76,7 @@ impl SourceTable {
                 status,
                 next,
                 "-",
-                row.found,
+                row.found.max(row.told),
                 row.connected
             ));
         }
@@ -88,6 +91,10 @@ mod tests {
     #[test]
     fn every_source_has_a_row() {
         let mut table = SourceTable::default();
+        table.status(PeerSource::Dht, SourceStatus::Idle, 3, None);
+        // Two of them it told of before anybody else, and it is the same three every time.
+        table.found(PeerSource::Dht);
+        table.found(PeerSource::Dht);
         table.status(PeerSource::Dht, SourceStatus::Idle, 3, None);
         table.found(PeerSource::Incoming);
         table.connected(PeerSource::Incoming);

@@ -285,9 +285,12 @@ impl TorrentApp {
     }
 
     fn found(&mut self, addr: SocketAddr, source: PeerSource) {
-        self.sources.found(source);
-        if self.known.len() < MAX_REMEMBERED {
-            self.known.entry(addr).or_insert(source);
+        // One that was forgotten meanwhile may be found again.
+        if !self.known.contains_key(&addr) {
+            self.sources.found(source);
+            if self.known.len() < MAX_REMEMBERED {
+                self.known.insert(addr, source);
+            }
         }
         self.report.event(
             "peer_found",

@@ -6,6 +6,9 @@ use crate::event::{CloseReason, PeerSource, SourceStatus};
 use crate::io::Work;
 use crate::wire::handshake::Handshake;
 
+mod counts;
+mod private;
+
 struct Host {
     engine: Engine,
     out: Outbox,
@@ -13,6 +16,9 @@ struct Host {
     jobs: Vec<(JobId, JobResult)>,
     events: Vec<Event>,
     connects: Vec<(ConnId, SocketAddr)>,
+    datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    /// Heads of what was sent on streams.
+    sent: Vec<(ConnId, Vec<u8>)>,
 }
 
 impl Host {
@@ -25,6 +31,8 @@ impl Host {
             jobs: Vec::new(),
             events: Vec::new(),
             connects: Vec::new(),
+            datagrams: Vec::new(),
+            sent: Vec::new(),
         };
         let local = addr(1, 6881);
         let socket = SOCKET;
@@ -48,6 +56,8 @@ impl Host {
                 }
                 Output::Event(event) => self.events.push(event),
                 Output::Connect { conn, to } => self.connects.push((conn, to)),
+                Output::Transmit { to, head, .. } => self.datagrams.push((to, head.to_vec())),
+                Output::Send { conn, head, .. } => self.sent.push((conn, head.to_vec())),
                 _ => {}
             }
         }
