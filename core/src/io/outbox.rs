@@ -184,6 +184,7 @@ impl Outbox {
 
     /// Adds an output that borrows nothing.
     pub fn push(&mut self, output: Output<'static>) {
+        self.begin();
         self.entries.push(Entry::Plain(output));
     }
 
@@ -285,10 +286,15 @@ impl Outbox {
         self.push(Output::Job { job, work });
     }
 
-    fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Range<u32> {
+    /// What was drained needs its bytes no more, whichever kind of output comes first now.
+    fn begin(&mut self) {
         if self.entries.is_empty() {
             self.arena.clear();
         }
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Range<u32> {
+        self.begin();
         let start = self.arena.len() as u32;
         write(&mut self.arena);
         start..self.arena.len() as u32
@@ -358,6 +364,18 @@ const _: () = assert!(size_of::<Entry>() <= 96);
 mod tests {
     use super::*;
     use crate::slab::Key;
+
+    #[test]
+    fn the_arena_does_not_grow_when_an_output_without_bytes_comes_first() {
+        let mut out = Outbox::new();
+        let conn = ConnId::from_bits(1);
+        for _ in 0..100 {
+            out.push(Output::ReadCredit { conn, bytes: 1 });
+            out.send(conn, |buf| buf.extend_from_slice(&[7; 17]), Bytes::new());
+            assert_eq!(out.arena.len(), 17);
+            assert_eq!(out.drain().len(), 2);
+        }
+    }
 
     #[test]
     fn outputs_of_one_drain_live_side_by_side_and_the_arena_is_reused() {
