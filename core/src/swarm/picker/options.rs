@@ -3,7 +3,7 @@
 use crate::config::SwarmConfig;
 use crate::swarm::bitfield::Bitfield;
 
-/// Parameters of a [`Picker`].
+/// Parameters of a [`Picker`](super::Picker).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PickerConfig {
     /// Pieces picked at random before rarest first.
@@ -64,7 +64,7 @@ pub struct PickOptions<'a> {
     pub count: usize,
     /// The most common pieces first: for a snubbed peer, which should not hold up rare ones.
     pub reverse: bool,
-    /// Keep begun pieces for this peer: it is fast (see [`Picker::suits_whole_pieces`]).
+    /// Keep begun pieces for this peer: it is fast (see [`Picker::suits_whole_pieces`](super::Picker::suits_whole_pieces)).
     pub whole_pieces: bool,
     /// The peer had a part in a bad piece: it gets pieces alone while there are any.
     pub parole: bool,
