@@ -31,12 +31,15 @@ def seed(file, folder):
 
 def leech(file, folder):
     session = lab.session(LEECHER, [], enable_dht=False)
+    session.apply_settings({"alert_mask": lab.lt.alert.category_t.storage_notification})
     with open(file, "rb") as torrent:
         handle = lab.add(session, folder, torrent=torrent.read())
     handle.connect_peer((SEEDER, lab.PORT))
     lab.wait_until("libtorrent completes", 300, lambda: handle.status().is_seeding, every=0.01)
-    # Written to its file, as ours is when it ends.
+    # Written to its file, as ours is when it ends; the call only asks for it.
     handle.flush_cache()
+    flushed = lambda: any(isinstance(a, lab.lt.cache_flushed_alert) for a in session.pop_alerts())
+    lab.wait_until("libtorrent has written its file", 60, flushed, every=0.01)
     session.pause()
     os._exit(0)
 
