@@ -249,8 +249,8 @@ impl Leg {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::net::Ipv4Addr;
     use quickcheck::quickcheck;
-    use std::net::Ipv4Addr;
 
     fn candidate(n: u8, ip: u32) -> Candidate {
         let addr = SocketAddr::new(Ipv4Addr::from(0x0800_0000 + ip).into(), 1);

@@ -1,6 +1,6 @@
 //! A DHT node with a full table and stored peers, which is asked.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use core::net::{Ipv4Addr, SocketAddr};
 
 use trackerless_core::dht::krpc::{Asker, Kind, Message, Query, Response, Want, write_query};
 use trackerless_core::dht::security;

@@ -1,7 +1,7 @@
 //! A torrent and one peer: an engine that downloads from it, and one that serves it.
 
+use core::net::SocketAddr;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};

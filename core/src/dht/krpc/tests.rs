@@ -1,6 +1,6 @@
 use super::*;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use quickcheck::quickcheck;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::vec;
 
 fn decode(text: &str) -> Message<'_> {
