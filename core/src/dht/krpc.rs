@@ -4,6 +4,7 @@
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use crate::bencode::Writer;
 use crate::compact;
 use crate::id::{Id20, NodeId};
 
@@ -492,9 +493,8 @@ pub fn write_query(buf: &mut Vec<u8>, transaction: &[u8], asker: Asker, query: Q
             buf.push(b'0' + u8::from(port.is_none()));
             buf.push(b'e');
             put(buf, b"info_hash", &info_hash.0);
-            buf.extend_from_slice(b"4:porti");
-            put_number(buf, u64::from(port.unwrap_or(0)));
-            buf.push(b'e');
+            let port = i64::from(port.unwrap_or(0));
+            Writer::new(buf).key(b"port").int(port);
             put(buf, b"token", token);
             b"announce_peer"
         }
@@ -543,7 +543,7 @@ impl<'b> Response<'b> {
     pub fn values(&mut self, values: impl Iterator<Item = SocketAddr>) {
         self.buf.extend_from_slice(b"6:valuesl");
         for addr in values {
-            put_string(self.buf, compact::encode(addr).as_bytes());
+            Writer::new(self.buf).bytes(compact::encode(addr).as_bytes());
         }
         self.buf.push(b'e');
     }
@@ -559,11 +559,9 @@ impl<'b> Response<'b> {
 
 /// Writes a refusal.
 pub fn write_error(buf: &mut Vec<u8>, transaction: &[u8], to: SocketAddr, code: u16, text: &str) {
-    buf.extend_from_slice(b"d1:eli");
-    put_number(buf, u64::from(code));
-    buf.push(b'e');
-    put_string(buf, text.as_bytes());
-    buf.push(b'e');
+    buf.extend_from_slice(b"d1:e");
+    let mut error = Writer::new(buf);
+    error.list().int(code.into()).bytes(text.as_bytes()).end();
     put(buf, b"ip", compact::encode(to).as_bytes());
     put(buf, b"t", transaction);
     buf.extend_from_slice(VERSION);
@@ -572,28 +570,7 @@ pub fn write_error(buf: &mut Vec<u8>, transaction: &[u8], to: SocketAddr, code: 
 
 /// Writes a key and its string.
 pub(crate) fn put(buf: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    put_string(buf, key);
-    put_string(buf, value);
-}
-
-fn put_string(buf: &mut Vec<u8>, text: &[u8]) {
-    put_number(buf, text.len() as u64);
-    buf.push(b':');
-    buf.extend_from_slice(text);
-}
-
-fn put_number(buf: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    buf.extend_from_slice(&digits[at..]);
+    Writer::new(buf).key(key).bytes(value);
 }
 
 /// A saved table: ids and compact nodes of both families.

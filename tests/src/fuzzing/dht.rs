@@ -12,6 +12,9 @@ use trackerless_core::{Config, Outbox};
 
 use super::script::{Script, address, answer};
 
+#[path = "../../../core/tests/support/lookups.rs"]
+mod lookups;
+
 const MAX_TICKS: usize = 10_000;
 const MAX_OUTPUTS: usize = 2_000;
 
@@ -42,14 +45,7 @@ impl Node {
             self.sent.pop_front();
         }
         for event in self.events.drain(..) {
-            match event {
-                Event::Found(id, _) => assert!(self.open.contains(&id), "{id:?} is over"),
-                Event::Done(id, _) | Event::Refused(id) => {
-                    let at = self.open.iter().position(|open| *open == id);
-                    self.open.remove(at.expect("a lookup ends once"));
-                }
-                _ => {}
-            }
+            lookups::follow(&mut self.open, &event);
         }
     }
 

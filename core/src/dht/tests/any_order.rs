@@ -14,6 +14,9 @@ use crate::dht::{Event, Input, Lookup, LookupId};
 use crate::id::Id20;
 use crate::time::Duration;
 
+#[path = "../../../tests/support/lookups.rs"]
+mod lookups;
+
 /// Ticks with time held still that bring the deadline past now, whatever came before.
 const MAX_TICKS: usize = 1_000;
 /// Datagrams one input may cause.
@@ -145,14 +148,7 @@ impl Run {
         let extra = self.asked.len().saturating_sub(256);
         self.asked.drain(..extra);
         for event in self.node.events.drain(..) {
-            match event {
-                Event::Found(id, _) => assert!(self.open.contains(&id), "{id:?} is over"),
-                Event::Done(id, _) | Event::Refused(id) => {
-                    let at = self.open.iter().position(|open| *open == id);
-                    self.open.remove(at.expect("a lookup ends once"));
-                }
-                _ => {}
-            }
+            lookups::follow(&mut self.open, &event);
         }
     }
 

@@ -230,6 +230,34 @@ impl Crowd {
         self.now = self.now + time;
         self.network();
     }
+
+    /// A torrent with 20 peers whose disk has hung for so long that the budget is used up.
+    fn with_a_stuck_torrent() -> (Self, TorrentId) {
+        let mut crowd = Self::new(|config| {
+            config.limits.disk_budget = MIB;
+            config.swarm.min_pipeline = 64;
+        });
+        let stuck = crowd.add("stuck", 8 << 20);
+        crowd.join(stuck, 20);
+        for _ in 0..50 {
+            crowd.pass(Duration::from_millis(10));
+        }
+        assert!(crowd.under_way >= MIB && crowd.parked);
+        (crowd, stuck)
+    }
+
+    /// Lets the disk of `torrent` work until it is the next to be complete.
+    fn finish(&mut self, torrent: TorrentId) {
+        self.complete.clear();
+        let mut rounds = 0;
+        while self.complete.is_empty() {
+            self.pass(Duration::from_millis(10));
+            self.disk(torrent, 20);
+            rounds += 1;
+            assert!(rounds < 10_000, "everyone waits");
+        }
+        assert_eq!(self.complete, [torrent]);
+    }
 }
 
 impl Remote {
@@ -278,13 +306,7 @@ fn many_peers_and_a_slow_disk_stay_within_the_budget_and_finish() {
     });
     let torrent = crowd.add("slow", 10 << 20);
     crowd.join(torrent, 40);
-    let mut rounds = 0;
-    while crowd.complete.is_empty() {
-        crowd.pass(Duration::from_millis(10));
-        crowd.disk(torrent, 20);
-        rounds += 1;
-        assert!(rounds < 10_000, "everyone waits");
-    }
+    crowd.finish(torrent);
     let promised = promised(&crowd.engine.config, 40);
     assert!(crowd.parked, "nothing was held back");
     assert!(crowd.peak >= MIB, "the budget was never used up");
@@ -297,26 +319,10 @@ fn many_peers_and_a_slow_disk_stay_within_the_budget_and_finish() {
 
 #[test]
 fn a_disk_that_hangs_stops_its_own_torrent_and_blames_no_peer() {
-    let mut crowd = Crowd::new(|config| {
-        config.limits.disk_budget = MIB;
-        config.swarm.min_pipeline = 64;
-    });
-    let stuck = crowd.add("stuck", 8 << 20);
+    let (mut crowd, stuck) = Crowd::with_a_stuck_torrent();
     let other = crowd.add("other", 2 << 20);
-    crowd.join(stuck, 20);
-    for _ in 0..50 {
-        crowd.pass(Duration::from_millis(10));
-    }
-    assert!(crowd.under_way >= MIB && crowd.parked);
     crowd.join(other, 3);
-    let mut rounds = 0;
-    while crowd.complete.is_empty() {
-        crowd.pass(Duration::from_millis(10));
-        crowd.disk(other, 20);
-        rounds += 1;
-        assert!(rounds < 10_000, "the other torrent waits");
-    }
-    assert_eq!(crowd.complete, [other]);
+    crowd.finish(other);
     // Longer than any peer may be silent: it was we who did not listen.
     crowd.closed.clear();
     for _ in 0..60 {
@@ -333,29 +339,12 @@ fn a_disk_that_hangs_stops_its_own_torrent_and_blames_no_peer() {
         "{peers} of 20 are left: {}",
         crowd.closed.len()
     );
-    crowd.complete.clear();
-    let mut rounds = 0;
-    while crowd.complete.is_empty() {
-        crowd.pass(Duration::from_millis(10));
-        crowd.disk(stuck, 20);
-        rounds += 1;
-        assert!(rounds < 10_000, "the torrent does not go on");
-    }
-    assert_eq!(crowd.complete, [stuck]);
+    crowd.finish(stuck);
 }
 
 #[test]
 fn a_handshake_is_read_whatever_the_disk_does() {
-    let mut crowd = Crowd::new(|config| {
-        config.limits.disk_budget = MIB;
-        config.swarm.min_pipeline = 64;
-    });
-    let stuck = crowd.add("stuck", 8 << 20);
-    crowd.join(stuck, 20);
-    for _ in 0..50 {
-        crowd.pass(Duration::from_millis(10));
-    }
-    assert!(crowd.under_way >= MIB && crowd.parked);
+    let (mut crowd, stuck) = Crowd::with_a_stuck_torrent();
     crowd.join(stuck, 1);
     crowd.pass(Duration::from_millis(10));
     assert_eq!(crowd.engine.torrent(stuck).unwrap().peers, 21);

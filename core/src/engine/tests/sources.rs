@@ -3,6 +3,7 @@
 use super::crowd::file;
 use super::*;
 use crate::event::{CloseReason, PeerSource, SourceStatus};
+use crate::id::PeerId;
 use crate::io::Work;
 use crate::wire::handshake::Handshake;
 
@@ -81,6 +82,35 @@ impl Host {
         }
     }
 
+    /// Adds a torrent of `pieces` pieces whose storage is opened with that result; whatever it
+    /// asks for next stays undone.
+    fn open(&mut self, name: &str, pieces: usize, result: JobResult) -> TorrentId {
+        let torrent = self.add(Source::Torrent(file(name, pieces * 65_536)));
+        let (job, _) = self.jobs.remove(0);
+        self.give(Input::JobDone { job, result });
+        torrent
+    }
+
+    /// Connects the attempt made last, whose peer says its handshake under that id and then
+    /// `first`.
+    fn shake(&mut self, torrent: TorrentId, peer_id: PeerId, first: &[u8]) -> (ConnId, SocketAddr) {
+        let (conn, to) = self.connects.pop().expect("an attempt");
+        self.give(Input::Connected { conn });
+        let mut bytes = Vec::new();
+        let theirs = Handshake {
+            info_hash: self.engine.hashes(torrent).unwrap().short(),
+            peer_id,
+            fast: true,
+            extended: false,
+            dht: true,
+        };
+        theirs.encode(&mut bytes);
+        bytes.extend_from_slice(first);
+        let data = BytesMut::from(&bytes[..]);
+        self.give(Input::Received { conn, data });
+        (conn, to)
+    }
+
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(at) = self.engine.next_timeout().filter(|at| *at <= end) {
@@ -133,11 +163,9 @@ fn a_seeder_is_announced_once_it_knows_that_it_is_one_and_a_leecher_at_once() {
 #[test]
 fn a_torrent_that_lacks_something_need_not_wait_for_its_check() {
     let mut host = Host::new(|_| {});
-    let torrent = host.add(Source::Torrent(file("half", 8 * 65_536)));
-    let (job, _) = host.jobs.remove(0);
     let present = alloc::vec![0xf0];
-    let result = JobResult::Opened(Box::new(Opened { present }));
-    host.give(Input::JobDone { job, result });
+    let half = JobResult::Opened(Box::new(Opened { present }));
+    let torrent = host.open("half", 8, half);
     host.pass(Duration::from_secs(1));
     assert_eq!(
         host.engine.torrent(torrent).unwrap().state,
@@ -149,18 +177,11 @@ fn a_torrent_that_lacks_something_need_not_wait_for_its_check() {
 #[test]
 fn a_torrent_that_stopped_is_not_announced_again() {
     let mut host = Host::new(|_| {});
-    let torrent = host.add(Source::Torrent(file("fails", 8 * 65_536)));
-    let (job, _) = host.jobs.remove(0);
-    let result = JobResult::Opened(Box::default());
-    host.give(Input::JobDone { job, result });
+    let torrent = host.open("works", 8, JobResult::Opened(Box::default()));
     host.pass(Duration::from_secs(20));
     let before = host.asked(torrent);
     assert!(before > 0);
-    // A peer, so that there is something to write, on a disk that is full.
-    let failed = host.add(Source::Torrent(file("failed", 65_536)));
-    let (job, _) = host.jobs.remove(0);
-    let result = JobResult::Failed(JobError::NoSpace);
-    host.give(Input::JobDone { job, result });
+    let failed = host.open("failed", 1, JobResult::Failed(JobError::NoSpace));
     host.pass(Duration::from_secs(7_200));
     assert_eq!(host.asked(failed), 0);
     assert!(host.asked(torrent) > before);
@@ -197,20 +218,8 @@ fn an_address_that_led_back_to_us_is_remembered_for_every_torrent() {
     for n in 1..=3 {
         host.give(command(1, Command::AddPeer(torrent, outside(n))));
         host.pass(Duration::from_secs(1));
-        let (conn, to) = host.connects.pop().expect("an attempt");
-        assert_eq!(to, outside(n));
-        host.give(Input::Connected { conn });
-        let mut bytes = Vec::new();
-        let ours = Handshake {
-            info_hash: host.engine.hashes(torrent).unwrap().short(),
-            peer_id: host.engine.peer_id(),
-            fast: true,
-            extended: true,
-            dht: false,
-        };
-        ours.encode(&mut bytes);
-        let data = BytesMut::from(&bytes[..]);
-        host.give(Input::Received { conn, data });
+        let ours = host.engine.peer_id();
+        assert_eq!(host.shake(torrent, ours, &[]).1, outside(n));
     }
     host.events.clear();
     assert_eq!(host.engine.own_addrs, [outside(2), outside(3)]);
@@ -238,19 +247,7 @@ fn the_only_peer_was_lost_and_the_dht_is_asked_soon_and_it_is_tried_again() {
     host.connects.clear();
     host.give(command(1, Command::AddPeer(torrent, only)));
     host.pass(Duration::from_secs(1));
-    let (conn, _) = host.connects.pop().expect("an attempt");
-    host.give(Input::Connected { conn });
-    let mut bytes = Vec::new();
-    let theirs = Handshake {
-        info_hash: host.engine.hashes(torrent).unwrap().short(),
-        peer_id: crate::id::PeerId([9; 20]),
-        fast: true,
-        extended: true,
-        dht: false,
-    };
-    theirs.encode(&mut bytes);
-    let data = BytesMut::from(&bytes[..]);
-    host.give(Input::Received { conn, data });
+    let (conn, _) = host.shake(torrent, PeerId([9; 20]), &[]);
     host.pass(Duration::from_secs(100));
     assert_eq!(host.asked(torrent), asked);
     let reason = IoReason::Eof;

@@ -81,12 +81,25 @@ fn join(engine: &mut Engine, now: Instant, out: &mut Outbox, from: SocketAddr, i
     conn
 }
 
+/// Peers that join one after the other, the first of them as `first_id`.
+fn join_all(
+    engine: &mut Engine,
+    now: Instant,
+    out: &mut Outbox,
+    first_id: u8,
+    from: impl Iterator<Item = SocketAddr>,
+) -> Vec<ConnId> {
+    let joined = from.zip(first_id..);
+    joined
+        .map(|(from, id)| join(engine, now, out, from, id))
+        .collect()
+}
+
 #[test]
 fn bursts_of_small_messages_leave_one_deadline_per_connection() {
     let (mut engine, mut out, mut now) = sharing(|_| {});
-    let conns: Vec<ConnId> = (0..20)
-        .map(|n| join(&mut engine, now, &mut out, addr(9, 1_000 + n), n as u8 + 1))
-        .collect();
+    let from = (0..20).map(|n| addr(9, 1_000 + n));
+    let conns = join_all(&mut engine, now, &mut out, 1, from);
     let before = engine.deadlines.len();
     for _ in 0..500 {
         for conn in conns.iter().copied() {
@@ -145,19 +158,11 @@ fn silence_from_one_address_or_network_keeps_nobody_out() {
 fn one_address_or_network_has_its_share_of_the_peers() {
     let (mut engine, mut out, now) = sharing(|_| {});
     let crowding = engine.config.swarm.peer_crowding;
-    for n in 0..60 {
-        join(
-            &mut engine,
-            now,
-            &mut out,
-            public(1, 1_000 + n),
-            n as u8 + 1,
-        );
-    }
+    let same_address = (0..60).map(|n| public(1, 1_000 + n));
+    join_all(&mut engine, now, &mut out, 1, same_address);
     assert_eq!(engine.connections(), usize::from(crowding.per_address));
-    for n in 0..60 {
-        join(&mut engine, now, &mut out, public(2 + n, 99), n + 100);
-    }
+    let same_network = (0..60).map(|n| public(2 + n, 99));
+    join_all(&mut engine, now, &mut out, 100, same_network);
     assert_eq!(engine.connections(), usize::from(crowding.per_network));
     let honest = SocketAddr::from(([16, 1, 2, 1], 99));
     let conn = join(&mut engine, now, &mut out, honest, 99);
@@ -170,15 +175,8 @@ fn inbound_connections_of_an_address_are_counted_over_all_torrents() {
         config.limits.incoming_crowding.per_address = 2;
         config.limits.incoming_crowding.per_network = 3;
     });
-    for n in 0..2 {
-        join(
-            &mut engine,
-            now,
-            &mut out,
-            public(1, 1_000 + n),
-            n as u8 + 1,
-        );
-    }
+    let same_address = (0..2).map(|n| public(1, 1_000 + n));
+    join_all(&mut engine, now, &mut out, 1, same_address);
     assert_eq!(knock(&mut engine, now, &mut out, public(1, 1_002)), None);
     join(&mut engine, now, &mut out, public(2, 99), 9);
     assert_eq!(knock(&mut engine, now, &mut out, public(3, 99)), None);

@@ -458,29 +458,15 @@ impl World {
             after += left.saturating_since(self.now);
         }
         let cut = data.len() / 3;
-        let first = data.slice(..cut);
-        self.later(
-            after,
-            other,
-            Told::Part {
-                conn: theirs,
-                block,
-                offset: 0,
-                data: first,
-            },
-        );
+        let part = |offset: usize, data| Told::Part {
+            conn: theirs,
+            block,
+            offset: offset as u32,
+            data,
+        };
+        self.later(after, other, part(0, data.slice(..cut)));
         if !self.nodes[node].half {
-            let (offset, data) = (cut as u32, data.slice(cut..));
-            self.later(
-                after,
-                other,
-                Told::Part {
-                    conn: theirs,
-                    block,
-                    offset,
-                    data,
-                },
-            );
+            self.later(after, other, part(cut, data.slice(cut..)));
         }
         self.later(after - LATENCY + DISK, node, Told::Writable(conn));
     }

@@ -65,22 +65,10 @@ impl Host {
     fn join(&mut self, torrent: TorrentId, port: u16) -> ConnId {
         self.give(command(2, Command::AddPeer(torrent, addr(60, 5000))));
         self.talk(Duration::from_secs(1));
-        let (conn, _) = self.connects.pop().expect("an attempt");
-        self.give(Input::Connected { conn });
-        let mut bytes = Vec::new();
-        let theirs = Handshake {
-            info_hash: self.engine.hashes(torrent).unwrap().short(),
-            peer_id: crate::id::PeerId([9; 20]),
-            fast: true,
-            extended: false,
-            dht: true,
-        };
-        theirs.encode(&mut bytes);
         // Have-none (BEP 6), then PORT.
-        bytes.extend_from_slice(b"\0\0\0\x01\x0f\0\0\0\x03\x09");
-        bytes.extend_from_slice(&port.to_be_bytes());
-        let data = BytesMut::from(&bytes[..]);
-        self.give(Input::Received { conn, data });
+        let [high, low] = port.to_be_bytes();
+        let first = [0, 0, 0, 1, 0x0f, 0, 0, 0, 3, 9, high, low];
+        let (conn, _) = self.shake(torrent, PeerId([9; 20]), &first);
         conn
     }
 
