@@ -9,7 +9,6 @@ use crate::storage::DiskBudget;
 use crate::swarm::{self, Grant};
 use crate::time::{Duration, Instant};
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 
 /// Time between refills of attempts and rates while somebody needs them.
 const REFILL: Duration = Duration::from_millis(100);
@@ -33,8 +32,13 @@ pub(super) struct Grants {
     download_tokens: i64,
     download_rate: u64,
     connect_tokens_millionths: u64,
-    /// A torrent may lack part of its allowance of uploads.
-    uploads_wait: bool,
+    upload_rate: u64,
+    /// Torrents that may lack part of their allowance of uploads.
+    pub(super) uploading: Ordered<TorrentId>,
+    /// Torrents with peers: each may use an equal share of the rate of uploads.
+    pub(super) with_peers: u32,
+    /// That share has shrunk: what others did not use of theirs is cut back.
+    shares_shrunk: bool,
     refilled: Instant,
     armed: Option<Instant>,
 }
@@ -43,6 +47,7 @@ pub(super) struct Grants {
 struct Dealt {
     grant: Grant,
     connects_used: u64,
+    peers: u32,
 }
 
 impl Grants {
@@ -57,7 +62,10 @@ impl Grants {
             download_tokens: 0,
             download_rate: config.limits.download_rate,
             connect_tokens_millionths: 0,
-            uploads_wait: false,
+            upload_rate: config.limits.upload_rate,
+            uploading: Ordered::new(),
+            with_peers: 0,
+            shares_shrunk: false,
             refilled: now,
             armed: None,
         }
@@ -69,8 +77,29 @@ impl Grants {
     }
 
     pub(super) fn torrent_removed(&mut self, torrent: TorrentId) {
-        self.dealt.remove(&torrent);
+        if self.dealt.remove(&torrent).is_some_and(|it| it.peers > 0) {
+            self.with_peers -= 1;
+        }
         self.needy.remove(&torrent);
+        self.uploading.remove(&torrent);
+    }
+
+    pub(super) fn on_peer_connected(&mut self, torrent: TorrentId) {
+        if let Some(dealt) = self.dealt.get_mut(&torrent) {
+            dealt.peers += 1;
+            if dealt.peers == 1 {
+                self.with_peers += 1;
+                self.shares_shrunk = true;
+            }
+            self.on_upload(torrent);
+        }
+    }
+
+    pub(super) fn on_peer_closed(&mut self, torrent: TorrentId) {
+        if let Some(dealt) = self.dealt.get_mut(&torrent) {
+            dealt.peers -= 1;
+            self.with_peers -= u32::from(dealt.peers == 0);
+        }
     }
 
     pub(super) fn on_connect(&mut self, torrent: TorrentId) {
@@ -83,8 +112,10 @@ impl Grants {
     }
 
     /// A torrent uploads a block, or has a peer more to upload to.
-    pub(super) fn on_upload(&mut self) {
-        self.uploads_wait = true;
+    pub(super) fn on_upload(&mut self, torrent: TorrentId) {
+        if self.upload_rate > 0 {
+            self.uploading.insert(torrent);
+        }
     }
 
     pub(super) fn on_received(&mut self, bytes: u64) {
@@ -161,7 +192,7 @@ impl Engine {
         // Parked connections that the disk holds back are resumed by its answers; those that one
         // input left over are resumed at once.
         let left_over = grants.next_to_unpark().is_some();
-        let uploads_wait = self.config.limits.upload_rate > 0 && grants.uploads_wait;
+        let uploads_wait = !grants.uploading.is_empty();
         if grants.needy.is_empty() && !rate_waits && !left_over && !uploads_wait {
             return;
         }
@@ -227,27 +258,27 @@ impl Engine {
     }
 
     fn refill_upload(&mut self, limits: &Limits, micros: u64) {
-        if limits.upload_rate == 0 {
-            return;
+        if core::mem::take(&mut self.grants.shares_shrunk) && limits.upload_rate > 0 {
+            let others = self.grants.dealt.iter().filter(|(_, it)| it.peers > 0);
+            self.grants.uploading.extend(others.map(|(id, _)| *id));
         }
-        let active: Vec<(TorrentId, u64)> = self
-            .torrents
-            .iter()
-            .filter(|(_, entry)| entry.swarm.stats().peers > 0)
-            .map(|(key, entry)| (TorrentId(key), entry.swarm.upload_claimed()))
-            .collect();
-        let share = limits.upload_rate / (active.len() as u64).max(1);
+        let share = limits.upload_rate / u64::from(self.grants.with_peers.max(1));
         let new = (u128::from(share) * u128::from(micros) / 1_000_000) as u64;
-        self.grants.uploads_wait = false;
-        for (torrent, claimed) in active {
-            let Some(dealt) = self.grants.dealt.get_mut(&torrent) else {
+        for torrent in core::mem::take(&mut self.grants.uploading) {
+            let (Some(entry), Some(dealt)) = (
+                self.torrents.at(torrent.0),
+                self.grants.dealt.get_mut(&torrent),
+            ) else {
                 continue;
             };
             let total = &mut dealt.grant.upload_total;
             // What was not used may be made up for during one second, no longer.
+            let claimed = entry.swarm.upload_claimed();
             let most = claimed.saturating_add(share.max(16_384));
             *total = total.saturating_add(new).min(most);
-            self.grants.uploads_wait |= *total < most;
+            if *total < most {
+                self.grants.uploading.insert(torrent);
+            }
             self.grant(torrent);
         }
     }

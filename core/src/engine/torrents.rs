@@ -160,8 +160,10 @@ impl Engine {
                         self.go_private(torrent, out);
                     }
                 }
-                if matches!(event, Event::PeerConnected(_)) {
-                    self.grants.on_upload();
+                match event {
+                    Event::PeerConnected(_) => self.grants.on_peer_connected(torrent),
+                    Event::PeerClosed { .. } => self.grants.on_peer_closed(torrent),
+                    _ => {}
                 }
                 self.emit(event, out);
             }
@@ -178,7 +180,7 @@ impl Engine {
             self.grants.disk.begun(torrent, bytes);
         }
         if matches!(job, Job::Read(_)) {
-            self.grants.on_upload();
+            self.grants.on_upload(torrent);
         }
         let id = JobId(self.jobs.insert(Owner::Swarm {
             torrent,

@@ -70,6 +70,8 @@ pub struct Fetch {
 struct Peer {
     size: u32,
     paused_until: Option<Instant>,
+    /// Since when we do not read from it: what it leaves unanswered is not its fault.
+    parked: Option<Instant>,
     in_flight: SmallVec<[(u32, Instant); 2]>,
 }
 
@@ -107,6 +109,7 @@ impl Fetch {
         let peer = Peer {
             size,
             paused_until: None,
+            parked: None,
             in_flight: SmallVec::new(),
         };
         self.peers.insert(conn, peer);
@@ -135,6 +138,20 @@ impl Fetch {
                 assembly.unrequest(piece);
             }
             assembly.release(conn);
+        }
+    }
+
+    /// We stop reading from a peer, or go on: that time does not count as its silence.
+    pub fn on_reading(&mut self, now: Instant, conn: ConnId, on: bool) {
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        if !on {
+            peer.parked.get_or_insert(now);
+        } else if let Some(since) = peer.parked.take() {
+            for (_, until) in &mut peer.in_flight {
+                *until = *until + now.saturating_since(since);
+            }
         }
     }
 
@@ -252,7 +269,7 @@ impl Fetch {
         let late: SmallVec<[ConnId; 8]> = self
             .peers
             .iter()
-            .filter(|(_, peer)| peer.in_flight.iter().any(|(_, until)| *until <= now))
+            .filter(|(_, peer)| peer.overdue_at().is_some_and(|at| at <= now))
             .map(|(conn, _)| *conn)
             .collect();
         for conn in late {
@@ -282,12 +299,10 @@ impl Fetch {
     /// When the next [`Fetch::tick`] is due; afterwards requests may be possible again.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        let peers = self.peers.values().flat_map(|peer| {
-            peer.in_flight
-                .iter()
-                .map(|(_, until)| *until)
-                .chain(peer.paused_until)
-        });
+        let peers = self
+            .peers
+            .values()
+            .flat_map(|peer| peer.overdue_at().into_iter().chain(peer.paused_until));
         let solo = self.assemblies.values().filter_map(Assembly::solo_turn);
         let solo = solo.map(|(_, ends)| ends);
         peers.chain(solo).chain(self.next_turn()).min()
@@ -463,6 +478,12 @@ impl Fetch {
 impl Peer {
     fn is_paused(&self, now: Instant) -> bool {
         self.paused_until.is_some_and(|until| until > now)
+    }
+
+    /// When its oldest request will have waited too long; never, while it cannot be answered.
+    fn overdue_at(&self) -> Option<Instant> {
+        let asked = self.in_flight.iter().filter(|_| self.parked.is_none());
+        asked.map(|(_, until)| *until).min()
     }
 }
 

@@ -144,6 +144,9 @@ impl Swarm {
             peer.parked = !on;
             peer.last_block = self.now;
         }
+        if let Some(fetch) = &mut self.fetch {
+            fetch.on_reading(self.now, conn, on);
+        }
     }
 
     /// A peer will not send a block.

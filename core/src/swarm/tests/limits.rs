@@ -330,6 +330,40 @@ fn a_parked_peer_is_not_blamed_for_silence() {
 }
 
 #[test]
+fn metadata_asked_of_a_parked_peer_is_not_given_up() {
+    let at = |second: u64| Instant::from_micros(second * 1_000_000);
+    for parked in [false, true] {
+        let (mut swarm, mut events) = without_metadata(Config::default());
+        // Tells how often it was asked for metadata in those seconds.
+        let mut asked = |swarm: &mut Swarm, input: Input, seconds: core::ops::Range<u64>| {
+            swarm.handle(at(seconds.start), input, &mut events);
+            for second in seconds {
+                swarm.handle(at(second), Input::Tick, &mut events);
+            }
+            let asked = events.drain(..);
+            asked
+                .filter(|event| matches!(event, Event::Send(_, Message::Metadata(_))))
+                .count()
+        };
+        let reading = |on| Input::Reading { conn: conn(1), on };
+        let offer = Message::ExtensionHandshake(Box::new(ExtensionHandshake {
+            ut_metadata: Some(2),
+            metadata_size: Some(100),
+            ..ExtensionHandshake::default()
+        }));
+        let first = asked(&mut swarm, Input::Message(conn(1), offer), 1..2);
+        assert_eq!(first, 1);
+        let again = asked(&mut swarm, reading(!parked), 2..200);
+        assert_eq!(again > 0, !parked);
+        if parked {
+            // Read from again, it has its full time, and no more.
+            assert_eq!(asked(&mut swarm, reading(true), 200..259), 0);
+            assert!(asked(&mut swarm, Input::Tick, 259..400) > 0);
+        }
+    }
+}
+
+#[test]
 fn pieces_found_on_disk_are_looked_at_in_slices() {
     let info = torrent(10 * PIECE, PIECE);
     let config = config(|swarm| swarm.pieces_per_input = 3);

@@ -1,7 +1,8 @@
 //! What is told of sources is what there is, and what is not needed is not waited for.
 
-use super::*;
+use std::vec;
 
+use super::*;
 use crate::id::{InfoHash, InfoHashes};
 
 impl Host {
@@ -91,4 +92,55 @@ fn idle_ticks(upload_rate: u64) -> usize {
 #[test]
 fn a_limit_of_uploads_wakes_nobody_while_nothing_is_uploaded() {
     assert_eq!(idle_ticks(100_000), idle_ticks(0));
+}
+
+#[test]
+fn only_what_is_uploaded_waits_for_a_limit_of_uploads() {
+    let mut host = Host::new(|config| {
+        config.dht.enabled = false;
+        config.limits.upload_rate = 300_000;
+    });
+    let seeds = [1, 2, 3].map(|n| {
+        let torrent = host.add(Source::Torrent(file(&format!("{n}"), 2 * 65_536)));
+        host.work(100);
+        host.give(command(2, Command::AddPeer(torrent, addr(60 + n, 5000))));
+        host.pass(Duration::from_secs(1));
+        // Have-none (BEP 6) and interested.
+        let first = b"\0\0\0\x01\x0f\0\0\0\x01\x02";
+        let (conn, _) = host.shake(torrent, PeerId([9; 20]), first);
+        (torrent, conn)
+    });
+    let waiting = |host: &Host| Vec::from_iter(host.engine.grants.uploading.iter().copied());
+    assert!(!waiting(&host).is_empty());
+    host.pass(Duration::from_secs(5));
+    assert_eq!(waiting(&host), []);
+    // All there is of one of them is asked for at once, and no more sent than its third.
+    let (torrent, conn) = seeds[1];
+    let mut requests = BytesMut::new();
+    for block in 0..8u32 {
+        requests.extend_from_slice(b"\0\0\0\x0d\x06");
+        for field in [block / 4, block % 4 * 16_384, 16_384] {
+            requests.extend_from_slice(&field.to_be_bytes());
+        }
+    }
+    let data = requests;
+    host.give(Input::Received { conn, data });
+    host.work(100);
+    let uploaded = |host: &Host| host.engine.torrent(torrent).unwrap().uploaded;
+    assert_eq!(
+        (waiting(&host), uploaded(&host)),
+        (vec![torrent], 6 * 16_384)
+    );
+    for _ in 0..10 {
+        host.pass(Duration::from_millis(100));
+        host.work(100);
+    }
+    assert_eq!(uploaded(&host), 8 * 16_384);
+    host.pass(Duration::from_secs(5));
+    assert_eq!(waiting(&host), []);
+    // Who is left shares the whole.
+    for (other, _) in [seeds[0], seeds[2]] {
+        host.give(command(3, Command::RemoveTorrent(other)));
+    }
+    assert_eq!(host.engine.grants.with_peers, 1);
 }
