@@ -1,11 +1,14 @@
 //! `trackerless-sim`: runs built-in scenarios and replays recordings.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
-use trackerless_sim::{replay, scenario};
+use trackerless_sim::replay;
+use trackerless_sim::scenario::{self, Report};
 
 /// Whole swarms of production engines in one process, from one seed.
 #[derive(Parser)]
@@ -24,9 +27,9 @@ enum Command {
         /// Seed of every draw.
         #[arg(long, default_value_t = 0)]
         seed: u64,
-        /// Prints what the leechers' engines told, and when.
-        #[arg(short, long)]
-        verbose: bool,
+        /// Writes what the engines told, and when, a line each; decisions and their reasons too.
+        #[arg(long, value_name = "FILE")]
+        trace: Option<PathBuf>,
     },
     /// Runs scenarios over many seeds; says which failed and how to repeat them.
     Campaign {
@@ -78,8 +81,8 @@ fn main() -> ExitCode {
         Command::Run {
             scenario,
             seed,
-            verbose,
-        } => run(&scenario, seed, verbose),
+            trace,
+        } => run(&scenario, seed, trace.as_deref()),
         Command::Campaign { scenarios, seeds } => campaign(&scenarios, seeds),
         Command::Replay { file } => replay_file(&file),
     }
@@ -109,13 +112,27 @@ fn unknown(name: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-fn run(name: &str, seed: u64, verbose: bool) -> ExitCode {
-    let Some(scenario) = scenario::find(name) else {
+fn run(name: &str, seed: u64, trace: Option<&Path>) -> ExitCode {
+    let Some(mut scenario) = scenario::find(name) else {
         return unknown(name);
     };
+    // A file that cannot be written is told before the run.
+    let mut lines = None;
+    if let Some(path) = trace {
+        scenario.explain = true;
+        match File::create(path) {
+            Ok(file) => lines = Some((path, BufWriter::new(file))),
+            Err(error) => return unwritable(path, &error),
+        }
+    }
     let begun = Instant::now();
     let report = scenario.run(seed);
     let wall = begun.elapsed().as_secs_f64();
+    if let Some((path, mut file)) = lines
+        && let Err(error) = write_trace(&report, &mut file)
+    {
+        return unwritable(path, &error);
+    }
     println!("scenario        {name}, seed {seed}: {}", scenario.about);
     println!("virtual time    {:.3} s", report.elapsed.as_secs_f64());
     println!(
@@ -141,15 +158,22 @@ fn run(name: &str, seed: u64, verbose: bool) -> ExitCode {
     }
     println!("found by DHT    {}", report.found_by_dht);
     println!("trace root      {}", report.root);
-    if verbose {
-        for (host, seen) in &report.told {
-            println!("{host:?} {:?} {:?}", seen.at, seen.event);
-        }
-    }
     for failure in &report.failures {
         eprintln!("trackerless-sim: {failure}");
     }
     ExitCode::from(u8::from(!report.failures.is_empty()))
+}
+
+fn write_trace(report: &Report, file: &mut impl Write) -> io::Result<()> {
+    for (at, host, event) in &report.told {
+        writeln!(file, "{:.6} host {} {event:?}", at.as_secs_f64(), host.0)?;
+    }
+    file.flush()
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> ExitCode {
+    eprintln!("trackerless-sim: {}: {error}", path.display());
+    ExitCode::from(2)
 }
 
 fn campaign(names: &[String], seeds: std::ops::Range<u64>) -> ExitCode {
@@ -171,7 +195,7 @@ fn campaign(names: &[String], seeds: std::ops::Range<u64>) -> ExitCode {
     ExitCode::from(u8::from(failed > 0))
 }
 
-fn replay_file(path: &std::path::Path) -> ExitCode {
+fn replay_file(path: &Path) -> ExitCode {
     let file = match std::fs::read(path) {
         Ok(file) => file,
         Err(error) => {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use trackerless_core::Config;
 use trackerless_core::event::{Event, PeerSource};
 use trackerless_core::io::{AddTorrent, Command, Source, Tag};
+use trackerless_core::{Config, Instant};
 
-use crate::{Content, HostId, HostSpec, Network, Root, Seen, Sim, SimError};
+use crate::sim::START;
+use crate::{Content, HostId, HostSpec, Network, Root, Sim, SimError};
 
 /// A scenario that can be run with any seed.
 #[derive(Debug, Clone)]
@@ -34,6 +35,8 @@ pub struct Scenario {
     pub joining: Joining,
     /// Virtual time within which everybody must have finished.
     pub within: Duration,
+    /// Engines tell why they decide as they do ([`Config::explain`]); the root stays the same.
+    pub explain: bool,
 }
 
 /// How the nodes of the DHT come together.
@@ -59,8 +62,8 @@ pub struct Report {
     pub completed: Vec<Option<Duration>>,
     /// Peers the leechers learned of through the DHT.
     pub found_by_dht: u64,
-    /// What the leechers' engines told, host by host.
-    pub told: Vec<(HostId, Seen)>,
+    /// What the engines told, and how long after the start of the run, in order of time and host.
+    pub told: Vec<(Duration, HostId, Event)>,
     /// Properties that did not hold.
     pub failures: Vec<String>,
 }
@@ -79,6 +82,7 @@ pub fn all() -> Vec<Scenario> {
         network: Network::default(),
         joining: Joining::Growing,
         within: Duration::from_secs(120),
+        explain: false,
     };
     vec![
         Scenario {
@@ -135,12 +139,14 @@ impl Scenario {
     /// A host that can be told apart by its number.
     fn spec(&self, number: u32) -> HostSpec {
         let [_, _, high, low] = (number + 1).to_be_bytes();
-        HostSpec::new(match self.joining {
+        let mut spec = HostSpec::new(match self.joining {
             Joining::Growing => {
                 SocketAddr::new(Ipv4Addr::new(10, 1 + high / 250, high, low).into(), 6881)
             }
             Joining::Rush => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 10_000 + number as u16),
-        })
+        });
+        Arc::make_mut(&mut spec.config).explain = self.explain;
+        spec
     }
 
     /// Runs it to its end.
@@ -152,10 +158,10 @@ impl Scenario {
             Err(error) => Report {
                 root: sim.root(),
                 handled: sim.handled(),
-                elapsed: Duration::from_micros(sim.now().as_micros() - 1_000_000),
+                elapsed: since_start(sim.now()),
                 completed: Vec::new(),
                 found_by_dht: 0,
-                told: Vec::new(),
+                told: told(&sim),
                 failures: vec![error.to_string()],
             },
         }
@@ -282,16 +288,28 @@ impl Scenario {
         Report {
             root: sim.root(),
             handled: sim.handled(),
-            elapsed: Duration::from_micros(sim.now().as_micros() - 1_000_000),
+            elapsed: since_start(sim.now()),
             completed: times,
             found_by_dht,
-            told: leechers
-                .iter()
-                .flat_map(|host| sim.seen(*host).iter().map(|seen| (*host, seen.clone())))
-                .collect(),
+            told: told(sim),
             failures,
         }
     }
+}
+
+fn told(sim: &Sim) -> Vec<(Duration, HostId, Event)> {
+    let mut told = Vec::new();
+    for host in sim.hosts() {
+        let seen = sim.seen(host).iter();
+        told.extend(seen.map(|seen| (since_start(seen.at), host, seen.event.clone())));
+    }
+    told.sort_by_key(|(at, host, _)| (*at, *host));
+    told
+}
+
+/// How long after the start of its run a moment is.
+fn since_start(at: Instant) -> Duration {
+    at.saturating_since(START)
 }
 
 /// When a host finished, since the start of the run.
@@ -299,7 +317,7 @@ fn completed(sim: &Sim, host: HostId) -> Option<Duration> {
     sim.seen(host)
         .iter()
         .find(|seen| matches!(seen.event, Event::Complete { .. }))
-        .map(|seen| Duration::from_micros(seen.at.as_micros() - 1_000_000))
+        .map(|seen| since_start(seen.at))
 }
 
 /// A configuration for hosts of test networks.

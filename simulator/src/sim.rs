@@ -17,6 +17,8 @@ use crate::queue::{Order, Queue};
 use crate::streams::End;
 use crate::trace::{Root, draw};
 
+/// When a run begins, virtual time.
+pub(crate) const START: Instant = Instant::from_micros(1_000_000);
 /// Virtual time a disk job takes.
 const DISK_DELAY: Duration = Duration::from_micros(200);
 
@@ -119,7 +121,7 @@ impl Sim {
     pub fn new(seed: u64, network: Network) -> Self {
         Self {
             seed,
-            now: Instant::from_micros(1_000_000),
+            now: START,
             network,
             hosts: Vec::new(),
             by_addr: BTreeMap::new(),
@@ -237,6 +239,11 @@ impl Sim {
     #[must_use]
     pub fn engine(&self, host: HostId) -> &Engine {
         &self.hosts[host.0 as usize].engine
+    }
+
+    /// All hosts, in the order in which they were added.
+    pub fn hosts(&self) -> impl Iterator<Item = HostId> + use<> {
+        (0..self.hosts.len() as u32).map(HostId)
     }
 
     /// What a host's engine told its embedder so far.

@@ -12,6 +12,10 @@ fn what_is_wrong_is_told_in_one_line_with_status_2() {
         (&["run", "demo", "--seeed", "1"], "--seed"),
         (&["run", "demo", "--seed", "x"], "--seed"),
         (&["campaign", "demo", "--seeds", "5..2"], "A less than B"),
+        (
+            &["run", "demo", "--trace", "/no/such/file"],
+            "/no/such/file",
+        ),
         (&["campaign", "demo"], "--seeds"),
         (&["replay", "/no/such/file"], "/no/such/file"),
     ] {
@@ -36,4 +40,38 @@ fn help_is_printed_where_it_is_asked_for() {
         .expect("the command runs");
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&output.stdout).contains("replay"));
+}
+
+fn run_demo(more: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_trackerless-sim"))
+        .args(["run", "demo", "--seed", "1"])
+        .args(more)
+        .output()
+        .expect("the command runs");
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stdout).expect("it is text");
+    let lines = said.lines().filter(|line| !line.starts_with("inputs"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_trace_explains_decisions_and_changes_nothing() {
+    let file = std::env::temp_dir().join(format!("trackerless-{}.trace", std::process::id()));
+    let named = file.to_str().expect("it is text");
+    assert_eq!(run_demo(&["--trace", named]), run_demo(&[]));
+    let trace = std::fs::read_to_string(&file).expect("it was written");
+    std::fs::remove_file(&file).expect("it is ours");
+    for part in [
+        "Choke { choked: false, reason: ",
+        "Asked { first: ",
+        "Complete { ",
+    ] {
+        assert!(trace.contains(part), "no {part}");
+    }
+    let at = |line: &str| line.split(' ').next()?.parse::<f64>().ok();
+    let times: Vec<_> = trace
+        .lines()
+        .map(|line| at(line).expect("a time"))
+        .collect();
+    assert!(times.is_sorted());
 }

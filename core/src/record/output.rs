@@ -4,11 +4,13 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write as _};
 
 use crate::checksum::Chain;
+use crate::event::Event;
 use crate::io::{Output, StateKind, Work};
 
 /// A chained 64-bit hash over outputs, in order.
 ///
-/// Every field of every output counts. It is a [`Chain`]: it tells accidents apart, not
+/// Every field of every output counts, but for explanations ([`Event::Explained`]): the same
+/// decisions have the same hash, told or not. It is a [`Chain`]: it tells accidents apart, not
 /// adversaries, and is the same on every platform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputHash(Chain);
@@ -85,6 +87,7 @@ impl OutputHash {
                 self.number(9);
                 self.number(job.to_bits());
             }
+            Output::Event(Event::Explained(_)) => {}
             Output::Event(event) => {
                 self.number(10);
                 self.debug(event);
