@@ -319,7 +319,8 @@ pub struct LookupSummary {
     pub target: Id20,
     /// From the first query to the end.
     pub elapsed: Duration,
-    /// Longest chain of referrals that led to one of the closest nodes.
+    /// Longest way to one of the closest nodes: 1 is a node that we knew, 2 one that such a node
+    /// told of, and so on; 0 if nobody answered.
     pub hops: u16,
     /// Queries sent.
     pub queries: u16,

@@ -125,10 +125,10 @@ impl Dht {
         if pending.expected.is_none() {
             // A contact tells its id only now; it is a candidate like any other from here on.
             leg.set_state(None, from, State::Answered);
-            let candidate = Candidate::new(id, from, 0);
-            leg.add(candidate, max, lab);
+            leg.add(Candidate::new(id, from, 1), max, lab);
         }
-        let mut hops = 0;
+        // Closer ones may have pushed it off the list meanwhile.
+        let mut hops = 1;
         if let Some(candidate) = leg.candidate(&id, from) {
             candidate.state = State::Answered;
             candidate.token = message.body.token.map(Box::from);
@@ -224,7 +224,7 @@ impl Dht {
         LookupSummary {
             target: self.families[0].id,
             elapsed: self.now.saturating_since(sent),
-            hops: 0,
+            hops: results as u16,
             queries: 1,
             replies: results as u16,
             results,
@@ -362,7 +362,7 @@ impl Dht {
         let mut leg = Leg::new(target, Phase::Search);
         let (max, lab) = (usize::from(self.config.dht.max_candidates), self.config.lab);
         let mut add = |id, addr| {
-            leg.add(Candidate::new(id, addr, 0), max, lab);
+            leg.add(Candidate::new(id, addr, 1), max, lab);
         };
         if v6 {
             let each = |c: &Contact<16>| add(c.id, c.addr());
@@ -388,7 +388,7 @@ impl Dht {
     fn add_unsure(&self, leg: &mut Leg, v6: bool, target: NodeId) {
         let (max, lab) = (usize::from(self.config.dht.max_candidates), self.config.lab);
         let mut add = |id, addr| {
-            leg.add(Candidate::new(id, addr, 0), max, lab);
+            leg.add(Candidate::new(id, addr, 1), max, lab);
         };
         if v6 {
             let each = |c: &Contact<16>| add(c.id, c.addr());

@@ -64,6 +64,7 @@ pub(crate) enum State {
 pub(crate) struct Candidate {
     pub(crate) id: NodeId,
     pub(crate) addr: SocketAddr,
+    /// 1 for a node that we knew, one more than whoever told of it for others.
     pub(crate) hops: u16,
     pub(crate) state: State,
     pub(crate) token: Option<Box<[u8]>>,
@@ -257,7 +258,7 @@ mod tests {
         Candidate {
             id: Id20([n; 20]),
             addr,
-            hops: 0,
+            hops: 1,
             state: State::New,
             token: None,
         }

@@ -74,7 +74,7 @@ fn a_lookup_ends_at_the_eight_closest_nodes_there_are() {
     for (seed, count) in [(0, 100), (1, 120), (2, 150), (3, 200), (4, 200)] {
         let mut net = Network::joined(seed, 2, count, 0, (true, false));
         net.run(Duration::from_secs(10));
-        let mut worst = (0, 0);
+        let (mut queries, mut hops) = (0, 0);
         for _ in 0..20 {
             let (target, n) = (net.random_id(), any(&mut net, 2));
             let closest = net.closest(&target, false, 2, n);
@@ -87,7 +87,9 @@ fn a_lookup_ends_at_the_eight_closest_nodes_there_are() {
                 found, expected,
                 "seed {seed}: {n} for {target}: {summary:?}"
             );
-            worst = worst.max((summary.queries, summary.hops));
+            queries = queries.max(summary.queries);
+            hops = hops.max(summary.hops);
+            assert!(summary.hops >= 1, "seed {seed}: {summary:?}");
             // The same holds of get_peers: its tokens are those of the same eight.
             let (_, summary) = net.lookup(n, Lookup::Announce(target, None));
             assert_eq!(summary.results, 8, "{summary:?}");
@@ -101,7 +103,9 @@ fn a_lookup_ends_at_the_eight_closest_nodes_there_are() {
             expected.sort_unstable();
             assert_eq!(holders, expected, "seed {seed}: {n} for {target}");
         }
-        assert!(worst.0 <= 40 && worst.1 <= 4, "seed {seed}: {worst:?}");
+        assert!(queries <= 40, "seed {seed}: {queries}");
+        // Nobody has all of them in the table, and everybody is told of the rest soon.
+        assert!((2..=5).contains(&hops), "seed {seed}: {hops}");
     }
 }
 
@@ -376,7 +380,7 @@ fn a_node_with_one_contact_in_the_other_family_reaches_both() {
 fn two_nodes_are_enough_for_an_announce() {
     let mut net = Network::grown(2, 0, true, false);
     let (_, summary) = net.lookup(1, Lookup::Announce(target(1), Some(80)));
-    assert_eq!(summary.results, 1, "{summary:?}");
+    assert_eq!((summary.results, summary.hops), (1, 1), "{summary:?}");
     let (found, _) = net.lookup(0, Lookup::GetPeers(target(1)));
     assert_eq!(found, [net.peer(1, false, 80)]);
 }
@@ -408,9 +412,10 @@ fn a_read_only_node_asks_answers_nothing_and_is_in_no_table() {
         assert!(host.dht.contacts(false).all(|(_, known)| known != addr));
     }
     let (found, summary) = net.lookup(2, Lookup::Ping(addr));
-    assert_eq!((found.len(), summary.replies, summary.results), (0, 0, 0));
+    let figures = (summary.replies, summary.results, summary.hops);
+    assert_eq!((found.len(), figures), (0, (0, 0, 0)));
     let (found, summary) = net.lookup(2, Lookup::Ping(contact));
-    assert_eq!((found.len(), summary.replies), (1, 1));
+    assert_eq!((found.len(), summary.replies, summary.hops), (1, 1, 1));
 }
 
 #[test]
