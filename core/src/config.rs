@@ -54,7 +54,8 @@ pub struct DhtConfig {
     pub max_lookups: u16,
     /// Lookups waiting for their turn; more are refused.
     pub max_queued_lookups: u16,
-    /// After this long without an answer another slot is opened.
+    /// After this long without an answer another slot is opened, and in the end whoever would be
+    /// among the closest is asked a second time.
     pub short_timeout: Duration,
     /// Least of that, however quick answers are: queueing on a loaded path alone takes this long.
     pub short_timeout_floor: Duration,

@@ -15,6 +15,8 @@ pub(super) struct Pending {
     pub(super) expected: Option<NodeId>,
     pub(super) sent: Instant,
     pub(super) purpose: Purpose,
+    /// Its endpoint has answered a question that came no earlier: this one was lost on the way.
+    pub(super) lost: bool,
 }
 
 /// Why something was asked.
@@ -26,6 +28,8 @@ pub(super) enum Purpose {
     Ping(LookupId),
     /// A step of a search.
     Search(u32),
+    /// The same question to the same candidate, after the first was left unanswered.
+    SearchAgain(u32),
     /// An announce at the end of a search.
     Store(u32),
 }
@@ -79,6 +83,16 @@ impl Asked {
         self.by_endpoint.remove(&(pending.to, transaction));
         self.pings -= usize::from(pending.is_ping());
         Some(pending)
+    }
+
+    /// A question was answered: those that its endpoint got no later say nothing against it.
+    pub(super) fn forgive(&mut self, answered: &Pending) {
+        let to = answered.to;
+        for (_, transaction) in self.by_endpoint.range((to, 0)..=(to, u32::MAX)) {
+            if let Some(pending) = self.by_transaction.get_mut(transaction) {
+                pending.lost |= pending.sent <= answered.sent;
+            }
+        }
     }
 
     /// Takes out every query of one family, in the order of their transactions.

@@ -31,6 +31,7 @@ impl Dht {
             return;
         }
         self.asked.remove(transaction);
+        self.asked.forgive(&pending);
         let from = pending.to;
         let impostor = pending
             .expected
@@ -48,7 +49,7 @@ impl Dht {
             }
             // In a network that has just found its addresses many have a new id (BEP 42): a
             // lookup asks a few of them once more, as whoever they are now.
-            if let Purpose::Search(serial) = pending.purpose
+            if let Purpose::Search(serial) | Purpose::SearchAgain(serial) = pending.purpose
                 && let Some(search) = self.searches.get_mut(&serial)
             {
                 let leg = &mut search.legs[usize::from(from.is_ipv6())];
@@ -79,7 +80,9 @@ impl Dht {
                 cx.events.push(Event::Done(lookup, summary));
                 self.start_waiting(cx);
             }
-            Purpose::Search(serial) => self.on_searched(serial, id, &pending, message, cx),
+            Purpose::Search(serial) | Purpose::SearchAgain(serial) => {
+                self.on_searched(serial, id, &pending, message, cx);
+            }
             Purpose::Store(serial) => {
                 if let Some(search) = self.searches.get_mut(&serial) {
                     search.replies = search.replies.saturating_add(1);
@@ -120,11 +123,14 @@ impl Dht {
         let Some(search) = self.searches.get_mut(&serial) else {
             return;
         };
-        search.replies = search.replies.saturating_add(1);
         let leg = &mut search.legs[v6];
+        let known = leg.candidate(&id, from).map(|candidate| candidate.state);
+        // Asked twice, it may answer twice.
+        let first = known != Some(State::Answered);
+        search.replies = search.replies.saturating_add(first.into());
         if pending.expected.is_none() {
             // A contact tells its id only now; it is a candidate like any other from here on.
-            leg.set_state(None, from, State::Answered);
+            leg.set_state(None, from, State::Answered, false);
             leg.add(Candidate::new(id, from, 1), max, lab);
         }
         // Closer ones may have pushed it off the list meanwhile.
@@ -181,7 +187,7 @@ impl Dht {
         let Some(pending) = self.asked.remove(transaction) else {
             return;
         };
-        if let Some(id) = &pending.expected {
+        if let Some(id) = pending.expected.as_ref().filter(|_| !pending.lost) {
             match pending.to {
                 SocketAddr::V4(_) => self.table_v4.failed(id, pending.to),
                 SocketAddr::V6(_) => self.table_v6.failed(id, pending.to),
@@ -201,9 +207,10 @@ impl Dht {
                     self.start_waiting(cx);
                 }
             }
-            Purpose::Search(serial) => {
+            Purpose::Search(serial) | Purpose::SearchAgain(serial) => {
+                let again = matches!(pending.purpose, Purpose::SearchAgain(_));
                 if let Some(search) = self.searches.get_mut(&serial) {
-                    search.legs[at].set_state(pending.expected.as_ref(), pending.to, state);
+                    search.legs[at].set_state(pending.expected.as_ref(), pending.to, state, again);
                     self.advance(serial, cx);
                 }
             }
@@ -288,9 +295,9 @@ impl Dht {
         self.begin(None, Goal::Bootstrap, targets, cx);
     }
 
-    /// Looks up an id of the farthest part of the network of which few are known. Whoever is asked
-    /// for our own id tells of our neighbours only: two halves of a young network could know each
-    /// other through the routers alone, and end every lookup on their own side.
+    /// Looks up an id of the farthest part of the network of which too few are known. Whoever is
+    /// asked for our own id tells of our neighbours only: two halves of a young network could know
+    /// each other through the routers alone, and end every lookup on their own side.
     pub(super) fn begin_far(&mut self, cx: &mut Context<'_>) {
         if self
             .searches
@@ -300,9 +307,9 @@ impl Dht {
             return;
         }
         let thin = (0..self.config.dht.wide_buckets.len()).find(|&shared| {
-            let known = [self.table_v4.sharing(shared), self.table_v6.sharing(shared)];
-            let mut families = self.families.iter().zip(known);
-            families.any(|(family, known)| family.socket.is_some() && known < CLOSEST)
+            let thin = [self.table_v4.is_thin(shared), self.table_v6.is_thin(shared)];
+            let mut families = self.families.iter().zip(thin);
+            families.any(|(family, thin)| family.socket.is_some() && thin)
         });
         if let Some(shared) = thin {
             let targets = [false, true].map(|v6| self.random_sharing(v6, (shared, true)));
@@ -444,12 +451,13 @@ impl Dht {
         let alpha = usize::from(self.config.dht.alpha);
         while search.legs[at].phase == Phase::Search {
             let leg = &mut search.legs[at];
-            let (to, expected) = match leg.next(alpha) {
+            let (to, expected, again) = match leg.next(alpha) {
                 Step::Candidate(index) => {
                     let candidate = &leg.candidates[index];
-                    (candidate.addr, Some(candidate.id))
+                    let again = candidate.state == State::Stalled;
+                    (candidate.addr, Some(candidate.id), again)
                 }
-                Step::Contact(index) => (leg.contacts[index].0, None),
+                Step::Contact(index) => (leg.contacts[index].0, None, false),
                 Step::Wait => return,
                 Step::Finished => {
                     self.begin_store(serial, search, at, cx);
@@ -460,9 +468,14 @@ impl Dht {
                 Goal::Bootstrap | Goal::Far | Goal::Nodes => Query::FindNode(leg.target),
                 Goal::Peers | Goal::Announce(_) => Query::GetPeers(leg.target),
             };
-            match self.query(to, expected, query, Purpose::Search(serial), cx) {
+            let (purpose, state) = if again {
+                (Purpose::SearchAgain(serial), State::Again)
+            } else {
+                (Purpose::Search(serial), State::Asked)
+            };
+            match self.query(to, expected, query, purpose, cx) {
                 Ok(()) => {
-                    leg.set_state(expected.as_ref(), to, State::Asked);
+                    leg.set_state(expected.as_ref(), to, state, again);
                     search.queries = search.queries.saturating_add(1);
                 }
                 Err(Unsent::Budget) => return,

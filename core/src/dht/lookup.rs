@@ -52,8 +52,12 @@ pub(crate) struct Search {
 pub(crate) enum State {
     New,
     Asked,
-    /// Silent beyond the short timeout: its slot is free, its answer still awaited.
+    /// Silent beyond the short timeout: its slot is free. A candidate will be asked again.
     Stalled,
+    /// Asked a second and last time.
+    Again,
+    /// Silent beyond the short timeout once more: its slot is free, its answer still awaited.
+    Silent,
     /// Silent for so long that the end is not put off for it; its answer would still be taken.
     Late,
     Answered,
@@ -171,19 +175,23 @@ impl Leg {
     pub(crate) fn next(&self, alpha: usize) -> Step {
         let count = |state| self.contacts.iter().filter(|(_, s)| *s == state).count();
         let mut in_flight = 0;
-        let (mut answered, mut waiting, mut new) = (0, 0, None);
+        let (mut answered, mut waiting, mut new, mut stalled) = (0, 0, None, None);
         for (at, candidate) in self.candidates.iter().enumerate() {
             match candidate.state {
                 State::Answered => answered += 1,
-                State::Asked => in_flight += 1,
-                State::Stalled => waiting += 1,
+                State::Asked | State::Again => in_flight += 1,
+                State::Silent => waiting += 1,
                 State::New => new = new.or(Some(at)),
+                State::Stalled => stalled = stalled.or(Some(at)),
                 State::Late | State::Failed => {}
             }
             if answered == CLOSEST {
                 break;
             }
         }
+        // A datagram was lost more likely than a node: before the end, whoever would be among the
+        // best is asked once more.
+        let new = new.or(stalled);
         if answered == CLOSEST && in_flight == 0 && new.is_none() {
             return Step::Finished;
         }
@@ -229,8 +237,15 @@ impl Leg {
             .any(|(_, s)| matches!(s, State::Asked | State::Stalled))
     }
 
-    /// The state of whoever was asked there: a candidate when its id is known.
-    pub(crate) fn set_state(&mut self, id: Option<&NodeId>, addr: SocketAddr, state: State) {
+    /// The state of whoever was asked there, for the second time if `again`: a candidate when its
+    /// id is known. What becomes of the first query does not matter once there is a second.
+    pub(crate) fn set_state(
+        &mut self,
+        id: Option<&NodeId>,
+        addr: SocketAddr,
+        state: State,
+        again: bool,
+    ) {
         let slot = match id {
             Some(id) => self.candidate(id, addr).map(|c| &mut c.state),
             None => self
@@ -239,10 +254,13 @@ impl Leg {
                 .find(|(a, _)| *a == addr)
                 .map(|(_, s)| s),
         };
-        if let Some(slot) = slot
-            && !matches!(slot, State::Answered | State::Failed)
-        {
-            *slot = state;
+        if let Some(slot) = slot {
+            *slot = match (*slot, state) {
+                (State::Answered | State::Failed, _) => return,
+                (State::Again | State::Silent, _) if !again => return,
+                (State::Again, State::Stalled) => State::Silent,
+                _ => state,
+            };
         }
     }
 }
@@ -306,6 +324,7 @@ mod tests {
         assert_eq!(leg.next(5), Step::Wait);
         leg.candidates[2].state = State::Stalled;
         assert_eq!(leg.next(5), Step::Candidate(5));
+        leg.candidates[2].state = State::Silent;
         for at in 5..13 {
             leg.candidates[at].state = State::Answered;
         }
@@ -321,16 +340,42 @@ mod tests {
     }
 
     #[test]
-    fn a_short_list_waits_for_the_stalled_but_not_for_the_late() {
+    fn a_short_list_waits_for_the_silent_but_not_for_the_late() {
         let mut leg = leg(3);
         leg.candidates[0].state = State::Answered;
-        leg.candidates[1].state = State::Stalled;
+        leg.candidates[1].state = State::Silent;
         leg.candidates[2].state = State::Failed;
         assert_eq!(leg.next(5), Step::Wait);
         leg.candidates[1].state = State::Late;
         assert_eq!(leg.next(5), Step::Finished);
         leg.contacts.push((candidate(1, 1).addr, State::New));
         assert_eq!(leg.next(5), Step::Contact(0));
+    }
+
+    #[test]
+    fn whoever_would_be_among_the_best_is_asked_twice_and_no_more() {
+        let mut leg = leg(20);
+        for candidate in &mut leg.candidates[..9] {
+            candidate.state = State::Answered;
+        }
+        let (id, addr) = (leg.candidates[3].id, leg.candidates[3].addr);
+        leg.candidates[3].state = State::Stalled;
+        // Beyond the best eight it is of no use.
+        leg.candidates[15].state = State::Stalled;
+        assert_eq!(leg.next(5), Step::Candidate(3));
+        leg.set_state(Some(&id), addr, State::Again, true);
+        assert_eq!(leg.next(5), Step::Wait);
+        // The first query's time is up: that says nothing about the second.
+        leg.set_state(Some(&id), addr, State::Failed, false);
+        assert_eq!(leg.next(5), Step::Wait);
+        leg.set_state(Some(&id), addr, State::Stalled, true);
+        assert_eq!(leg.next(5), Step::Finished);
+        leg.candidates[8].state = State::Failed;
+        leg.candidates.truncate(9);
+        // With fewer than eight it is still waited for.
+        assert_eq!(leg.next(5), Step::Wait);
+        leg.set_state(Some(&id), addr, State::Late, true);
+        assert_eq!(leg.next(5), Step::Finished);
     }
 
     quickcheck! {

@@ -467,8 +467,9 @@ impl Dht {
             expected,
             sent: self.now,
             purpose,
+            lost: false,
         };
-        if matches!(purpose, Purpose::Search(_) | Purpose::Store(_)) {
+        if !matches!(purpose, Purpose::Check | Purpose::Ping(_)) {
             self.deadlines
                 .arm(self.now + self.short_timeout(), Timer::Short(transaction));
         }

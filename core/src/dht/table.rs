@@ -167,13 +167,17 @@ impl<const N: usize> Table<N> {
         self.live
     }
 
-    /// Contacts that share exactly `shared` leading bits with our id.
+    /// Whether suspiciously few contacts share exactly `shared` leading bits with our id: ids are
+    /// spread evenly, so about as many should as share more. A few are always enough.
     #[must_use]
-    pub fn sharing(&self, shared: usize) -> usize {
-        let own = self.own;
-        let sharing =
-            |contact: &&Contact<N>| own.distance(&contact.id).leading_zeros() as usize == shared;
-        self.iter().filter(sharing).count()
+    pub fn is_thin(&self, shared: usize) -> bool {
+        let (mut exactly, mut more) = (0, 0);
+        for contact in self.iter() {
+            let bits = self.own.distance(&contact.id).leading_zeros() as usize;
+            exactly += usize::from(bits == shared);
+            more += usize::from(bits > shared);
+        }
+        exactly < CLOSEST / 2 && exactly * 4 < more
     }
 
     /// Whether no contact is in a live bucket.

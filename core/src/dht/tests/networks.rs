@@ -127,8 +127,9 @@ fn lookups_end_at_the_closest_with_a_twentieth_of_all_datagrams_lost() {
             of += closest.len();
         }
     }
-    // One query in ten is not answered, and a lookup asks nobody twice.
-    assert!(right * 100 >= of * 85, "{right} of {of}");
+    // One query in ten is not answered. One node in a hundred leaves both of its own unanswered,
+    // and another is told of by nobody who could, since it left theirs unanswered just before.
+    assert!(right * 100 >= of * 97, "{right} of {of}");
 }
 
 #[test]
