@@ -138,7 +138,7 @@ impl Engine {
         None
     }
 
-    pub(super) fn table_refused(&mut self, what: &'static str, _out: &mut Outbox) {
+    pub(super) fn table_refused(&mut self, what: &'static str) {
         self.shutdown.load_refused = Some(what);
     }
 

@@ -209,7 +209,7 @@ impl Engine {
         );
     }
 
-    pub(super) fn wake_grants(&mut self, _out: &mut Outbox) {
+    pub(super) fn wake_grants(&mut self) {
         self.grants.armed = None;
         let passed = self.now.saturating_since(self.grants.refilled);
         if passed < REFILL {

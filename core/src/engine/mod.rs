@@ -199,8 +199,8 @@ impl Engine {
             match wake {
                 Wake::Dht => self.wake_dht(at, out),
                 Wake::Nodes => self.wake_nodes(out),
-                Wake::Grants => self.wake_grants(out),
-                Wake::Torrent(torrent) => self.wake_torrent(torrent, at, out),
+                Wake::Grants => self.wake_grants(),
+                Wake::Torrent(torrent) => self.wake_torrent(torrent, at),
                 Wake::Announce(torrent) => self.wake_announce(torrent, at, out),
                 Wake::Conn(conn) => self.wake_conn(conn, at, out),
             }

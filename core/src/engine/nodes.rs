@@ -163,7 +163,7 @@ impl Engine {
                 }
                 None => {}
             },
-            dht::Event::BadState(what) => self.table_refused(what, out),
+            dht::Event::BadState(what) => self.table_refused(what),
             dht::Event::Status {
                 nodes_v4,
                 nodes_v6,

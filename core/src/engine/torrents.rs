@@ -112,7 +112,7 @@ impl Engine {
         );
     }
 
-    pub(super) fn wake_torrent(&mut self, torrent: TorrentId, at: Instant, _out: &mut Outbox) {
+    pub(super) fn wake_torrent(&mut self, torrent: TorrentId, at: Instant) {
         let Some(entry) = self.torrents.at_mut(torrent.0) else {
             return;
         };

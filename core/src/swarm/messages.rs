@@ -57,7 +57,7 @@ impl Swarm {
                 self.on_request(conn, block, events);
             }
             Message::Cancel(block) => self.on_cancel(conn, block, events),
-            Message::Reject(block) => self.on_reject(conn, block, events),
+            Message::Reject(block) => self.on_reject(conn, block),
             Message::AllowedFast(piece) => {
                 if peer.allowed_in.len() < max_allowed && !peer.allowed_in.contains(&piece) {
                     peer.allowed_in.push(piece);

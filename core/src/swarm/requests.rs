@@ -150,7 +150,7 @@ impl Swarm {
     }
 
     /// A peer will not send a block.
-    pub(super) fn on_reject(&mut self, conn: ConnId, block: BlockRef, events: &mut Vec<Event>) {
+    pub(super) fn on_reject(&mut self, conn: ConnId, block: BlockRef) {
         let (Some(content), Some(peer)) = (&mut self.content, self.peers.get_mut(&conn)) else {
             return;
         };
@@ -164,7 +164,6 @@ impl Swarm {
         self.epoch += 1;
         // Not asked at once for the block that it just refused.
         peer.idle_since = self.epoch;
-        let _ = events;
     }
 
     /// Rates, pipelines and overdue requests of every peer.
