@@ -25,6 +25,8 @@ pub struct Config {
     pub tcp: bool,
     /// DHT (BEP 5).
     pub dht: DhtConfig,
+    /// Local service discovery (BEP 14).
+    pub lsd: LsdConfig,
     /// Each connection.
     pub wire: WireConfig,
     /// Each torrent.
@@ -158,6 +160,19 @@ pub struct DhtConfig {
     pub max_datagram: u16,
     /// A bootstrap that has found nobody by then is answered so.
     pub bootstrap_patience: Duration,
+}
+
+/// Parameters of local service discovery.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LsdConfig {
+    /// Whether torrents are announced to the local network, and peers taken from it.
+    pub enabled: bool,
+    /// Time between announces of a torrent: BEP 14 asks for 5 minutes.
+    pub interval: Duration,
+    /// Time between datagrams, over all torrents: BEP 14 asks for a second at least.
+    pub spacing: Duration,
+    /// Longest datagram sent or read, bytes: one packet of Ethernet.
+    pub max_datagram: u16,
 }
 
 /// Parameters of one connection.
@@ -368,6 +383,7 @@ impl Default for Config {
             explain: false,
             tcp: true,
             dht: DhtConfig::default(),
+            lsd: LsdConfig::default(),
             wire: WireConfig::default(),
             swarm: SwarmConfig::default(),
             limits: Limits::default(),
@@ -436,6 +452,17 @@ impl Default for DhtConfig {
             router_threshold: 3,
             max_datagram: 2048,
             bootstrap_patience: secs(30),
+        }
+    }
+}
+
+impl Default for LsdConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: secs(5 * 60),
+            spacing: secs(1),
+            max_datagram: 1_400,
         }
     }
 }

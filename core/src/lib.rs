@@ -20,6 +20,7 @@ pub mod engine;
 pub mod event;
 pub mod id;
 pub mod io;
+pub mod lsd;
 pub mod metadata;
 pub mod metainfo;
 pub mod record;

@@ -19,6 +19,8 @@ pub enum Label {
     Dht(u8),
     /// One torrent, by the order in which it was added.
     Swarm(u64),
+    /// Local service discovery.
+    Lsd,
     /// Any machine used on its own, by a number the embedder chose.
     Custom(u64),
 }
@@ -29,6 +31,7 @@ fn derive(seed: &[u8; 32], domain: &[u8], label: Label) -> [u8; 32] {
         Label::Dht(family) => (1, u64::from(family)),
         Label::Swarm(number) => (2, number),
         Label::Custom(number) => (3, number),
+        Label::Lsd => (4, 0),
     };
     Sha256::new()
         .chain_update(seed)

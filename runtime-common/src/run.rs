@@ -240,6 +240,7 @@ fn dht(command: DhtCommand) -> Result<Setup, Failure> {
     }
     // No peers here, so nothing to listen for.
     net.no_tcp = true;
+    net.no_lsd = true;
     let state = StateDir::choose(net.state_dir.as_deref())?;
     let contacts = Contacts::of(&net, state.as_ref());
     // One question is no node: it must not replace the table of one.
@@ -302,6 +303,7 @@ impl Parts {
         };
         config.dht.enabled = !net.no_dht;
         config.swarm.dht = !net.no_dht;
+        config.lsd.enabled = !net.no_lsd;
         config.limits.download_rate = net.download_limit.unwrap_or(0);
         config.limits.upload_rate = net.upload_limit.unwrap_or(0);
         if let Some(peers) = net.max_peers {
@@ -394,6 +396,9 @@ mod tests {
         let options = ["--lab", "--upload-limit", "2M", "--max-peers", "7"];
         let line = [&["download", HASH][..], &local, &options].concat();
         let got = setup(&line).unwrap();
+        assert!(got.config.lsd.enabled);
+        let without = setup(&[&line[..], &["--no-lsd"]].concat()).unwrap();
+        assert!(!without.config.lsd.enabled);
         assert!(got.config.lab && got.config.tcp);
         assert_eq!(got.config.limits.upload_rate, 2 << 20);
         assert_eq!(got.config.swarm.max_peers, 7);
@@ -401,7 +406,7 @@ mod tests {
         assert_eq!(got.listen, [Listen::exactly(address)]);
         let router = setup(&[&["dht", "run", "--router"][..], &local].concat()).unwrap();
         assert_eq!(router.config.dht.max_stored_torrents, 0);
-        assert!(!router.config.tcp);
+        assert!(!router.config.tcp && !router.config.lsd.enabled);
     }
 
     #[test]
@@ -442,7 +447,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_may_be_done_without() {
-        let without = ["--no-pex", "--no-lsd", "--no-trackers", "--no-utp"];
+        let without = ["--no-pex", "--no-trackers", "--no-utp"];
         for mode in ["off", "allow", "prefer"] {
             let line = [&["download", HASH, "--encryption", mode][..], &without].concat();
             assert!(setup(&line).is_ok(), "{mode}");

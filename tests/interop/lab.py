@@ -124,8 +124,8 @@ def session(address, bootstrap, **more):
     return made
 
 
-def add(ses, save, torrent=None, magnet=None):
-    """Adds a torrent that starts at once, asks the DHT only and never the other sources."""
+def add(ses, save, torrent=None, magnet=None, lsd=False):
+    """Adds a torrent that starts at once and asks the DHT, and no other source but those named."""
     if magnet is not None:
         params = lt.parse_magnet_uri(magnet)
     else:
@@ -134,7 +134,9 @@ def add(ses, save, torrent=None, magnet=None):
     params.save_path = save
     flags = lt.torrent_flags
     params.flags &= ~(flags.auto_managed | flags.paused)
-    params.flags |= flags.disable_lsd | flags.disable_pex
+    params.flags |= flags.disable_pex
+    if not lsd:
+        params.flags |= flags.disable_lsd
     return ses.add_torrent(params)
 
 

@@ -36,6 +36,7 @@ impl Config {
             }
         };
         let (dht, wire, swarm, limits) = (&self.dht, &self.wire, &self.swarm, &self.limits);
+        let lsd = &self.lsd;
         check(self.client.len() <= 64, "client", "at most 64 bytes")?;
         check(self.peer_id_prefix.is_ascii(), "peer_id_prefix", "ASCII")?;
         check(
@@ -280,6 +281,21 @@ impl Config {
             swarm.dht_urgent_interval >= swarm.dht_retry,
             "swarm.dht_urgent_interval",
             "at least dht_retry",
+        )?;
+        check(
+            (secs(1)..=secs(3_600)).contains(&lsd.interval),
+            "lsd.interval",
+            "1 s to 1 h",
+        )?;
+        check(
+            lsd.spacing >= Duration::from_millis(1) && lsd.spacing <= lsd.interval,
+            "lsd.spacing",
+            "1 ms to interval",
+        )?;
+        check(
+            (256..=1_452).contains(&lsd.max_datagram),
+            "lsd.max_datagram",
+            "256 to 1452: one packet",
         )?;
         check(
             limits.max_resolved >= 1,

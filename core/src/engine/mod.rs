@@ -8,6 +8,7 @@ mod commands;
 mod conns;
 mod grants;
 mod jobs;
+mod local;
 mod nodes;
 mod torrents;
 mod view;
@@ -28,6 +29,7 @@ use crate::dht::{self, Dht};
 use crate::event::Event;
 use crate::id::{Id20, PeerId};
 use crate::io::{ConnId, Input, Outbox, SocketId, TorrentId};
+use crate::lsd;
 use crate::rng::{Choice, Label, Secrets};
 use crate::slab::Slab;
 use crate::swarm;
@@ -52,6 +54,7 @@ pub struct Engine {
     dht: Option<Dht>,
     dht_armed: Option<Instant>,
     nodes: nodes::Nodes,
+    local: Option<local::Local>,
     conns: Slab<conns::Conn>,
     pending_incoming: u32,
     /// Where those come from.
@@ -76,6 +79,7 @@ pub struct Engine {
 enum Wake {
     Dht,
     Nodes,
+    Local,
     Grants,
     Torrent(TorrentId),
     Announce(TorrentId),
@@ -108,6 +112,10 @@ impl Engine {
             .dht
             .enabled
             .then(|| Dht::new(Arc::clone(&config), &seed, now));
+        let local = config
+            .lsd
+            .enabled
+            .then(|| local::Local::new(Arc::clone(&config), &seed, now));
         Ok(Self {
             now,
             choice: Choice::new(&seed, Label::Engine),
@@ -118,6 +126,7 @@ impl Engine {
             dht,
             dht_armed: None,
             nodes: nodes::Nodes::default(),
+            local,
             conns: Slab::default(),
             pending_incoming: 0,
             pending_from: Crowd::default(),
@@ -155,8 +164,11 @@ impl Engine {
                 from,
                 payload,
             } => {
-                // A bencoded dictionary is the DHT's; nothing else is spoken over datagrams.
-                if payload.first() == Some(&b'd')
+                if self.is_local_socket(socket) {
+                    self.local_input(lsd::Input::Datagram { from, payload }, out);
+                }
+                // A bencoded dictionary is the DHT's; nothing else is spoken over other datagrams.
+                else if payload.first() == Some(&b'd')
                     && payload.len() <= usize::from(self.config.dht.max_datagram)
                 {
                     self.dht_input(
@@ -169,7 +181,13 @@ impl Engine {
                     );
                 }
             }
-            Input::SendFailed { to, .. } => self.dht_input(dht::Input::SendFailed(to), out),
+            Input::SendFailed { socket, to, .. } => {
+                if self.is_local_socket(socket) {
+                    self.local_input(lsd::Input::SendFailed(socket), out);
+                } else {
+                    self.dht_input(dht::Input::SendFailed(to), out);
+                }
+            }
             Input::Incoming { ticket, from } => self.on_incoming(ticket, from, out),
             Input::Connected { conn } => self.on_connected(conn, out),
             Input::Received { conn, data } => self.on_received(conn, data, out),
@@ -199,6 +217,7 @@ impl Engine {
             match wake {
                 Wake::Dht => self.wake_dht(at, out),
                 Wake::Nodes => self.wake_nodes(out),
+                Wake::Local => self.wake_local(out),
                 Wake::Grants => self.wake_grants(),
                 Wake::Torrent(torrent) => self.wake_torrent(torrent, at),
                 Wake::Announce(torrent) => self.wake_announce(torrent, at, out),
@@ -237,6 +256,10 @@ impl Engine {
     }
 
     fn on_socket_up(&mut self, socket: SocketId, local: SocketAddr, out: &mut Outbox) {
+        if local.ip().is_multicast() {
+            self.local_input(lsd::Input::SocketUp(socket, local), out);
+            return;
+        }
         self.sockets.retain(|(id, _)| *id != socket);
         self.sockets.push((socket, local));
         self.dht_input(dht::Input::SocketUp(socket, local), out);
@@ -249,11 +272,17 @@ impl Engine {
         for torrent in ids {
             self.swarm_input(torrent, swarm::Input::Listening { port });
         }
+        self.tell_local_port(out);
     }
 
     fn on_socket_down(&mut self, socket: SocketId, out: &mut Outbox) {
+        if self.is_local_socket(socket) {
+            self.local_input(lsd::Input::SocketDown(socket), out);
+            return;
+        }
         self.sockets.retain(|(id, _)| *id != socket);
         self.dht_input(dht::Input::SocketDown(socket), out);
+        self.tell_local_port(out);
     }
 
     /// The port others can reach us at, if a socket is up.

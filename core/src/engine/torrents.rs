@@ -31,8 +31,29 @@ pub(super) struct Torrent {
     retry: Duration,
     /// Nodes the DHT knew when the last announce began.
     announced_among: u32,
-    /// Peers that the last lookup told of, and the one under way so far.
-    dht_peers: (u32, u32),
+    /// BEP 27 and opt-outs, as for the DHT.
+    lsd_allowed: bool,
+    from_dht: Tally,
+    from_lsd: Tally,
+}
+
+/// Peers that a source told of.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    /// When it was asked last.
+    last: u32,
+    /// Since then, or while it is being asked.
+    so_far: u32,
+}
+
+impl Torrent {
+    fn tally(&mut self, source: PeerSource) -> Option<&mut Tally> {
+        match source {
+            PeerSource::Dht => Some(&mut self.from_dht),
+            PeerSource::Lsd => Some(&mut self.from_lsd),
+            _ => None,
+        }
+    }
 }
 
 impl Engine {
@@ -48,6 +69,7 @@ impl Engine {
         self.torrents_added += 1;
         let private = info.as_ref().is_some_and(|info| info.private);
         let dht_allowed = self.dht.is_some() && self.config.swarm.dht && !private;
+        let lsd_allowed = self.local.is_some() && !private;
         let (config, seed, now) = (Arc::clone(&self.config), self.seed, self.now);
         let first_retry = config.swarm.dht_retry;
         let events = &mut self.swarm_events;
@@ -71,7 +93,9 @@ impl Engine {
             announce_armed: None,
             retry: first_retry,
             announced_among: 0,
-            dht_peers: (0, 0),
+            lsd_allowed,
+            from_dht: Tally::default(),
+            from_lsd: Tally::default(),
         });
         let torrent = TorrentId(key);
         self.on_hashes(torrent, hashes);
@@ -81,8 +105,14 @@ impl Engine {
         if let Some(port) = self.port() {
             self.swarm_input(torrent, swarm::Input::Listening { port });
         }
-        if !dht_allowed {
-            self.tell_source(torrent, SourceStatus::Disabled, None, out);
+        let sources = [
+            (PeerSource::Dht, dht_allowed),
+            (PeerSource::Lsd, lsd_allowed),
+        ];
+        for (source, allowed) in sources {
+            if !allowed {
+                self.tell_source(torrent, source, SourceStatus::Disabled, None, out);
+            }
         }
         torrent
     }
@@ -143,7 +173,7 @@ impl Engine {
             }
             swarm::Event::Disconnect(conn, _) => self.disconnect(conn, out),
             swarm::Event::Job(token, job) => self.swarm_job(torrent, token, job, out),
-            swarm::Event::WantPeers(want) => self.on_want_peers(torrent, want),
+            swarm::Event::WantPeers(want) => self.on_want_peers(torrent, want, out),
             swarm::Event::DhtNode(addr) => {
                 let allowed = self
                     .torrents
@@ -224,17 +254,23 @@ impl Engine {
         }
     }
 
-    /// A magnet link turned out to be private: the DHT is not used any more (BEP 27).
+    /// A magnet link turned out to be private: neither the DHT nor the local network is used any
+    /// more (BEP 27).
     fn go_private(&mut self, torrent: TorrentId, out: &mut Outbox) {
         let Some(entry) = self.torrents.at_mut(torrent.0) else {
             return;
         };
         entry.dht_allowed = false;
+        entry.lsd_allowed = false;
         entry.announce_at = None;
+        let hash = entry.hashes.short();
         if let Some(id) = entry.lookup.take() {
             self.stop_lookup(id, out);
         }
-        self.tell_source(torrent, SourceStatus::Disabled, None, out);
+        self.announce_nearby(hash, false, out);
+        for source in [PeerSource::Dht, PeerSource::Lsd] {
+            self.tell_source(torrent, source, SourceStatus::Disabled, None, out);
+        }
     }
 
     fn forget_torrent(&mut self, torrent: TorrentId, out: &mut Outbox) {
@@ -248,11 +284,17 @@ impl Engine {
         if let Some(id) = entry.lookup {
             self.stop_lookup(id, out);
         }
+        self.announce_nearby(entry.hashes.short(), false, out);
         self.grants.torrent_removed(torrent);
         self.torrent_stopped(torrent, out);
     }
 
-    fn on_want_peers(&mut self, torrent: TorrentId, want: Want) {
+    fn on_want_peers(&mut self, torrent: TorrentId, want: Want, out: &mut Outbox) {
+        let Some(entry) = self.torrents.at(torrent.0) else {
+            return;
+        };
+        let nearby = entry.lsd_allowed && want != Want::Nobody;
+        self.announce_nearby(entry.hashes.short(), nearby, out);
         let (now, swarm) = (self.now, &self.config.swarm);
         let Some(entry) = self.torrents.at_mut(torrent.0) else {
             return;
@@ -361,9 +403,10 @@ impl Engine {
             entry.lookup = Some(id);
             entry.announced_among = among;
             entry.asked = Some(now);
-            entry.dht_peers.1 = 0;
+            entry.from_dht.so_far = 0;
         }
-        self.tell_source(torrent, SourceStatus::Working, None, out);
+        let status = SourceStatus::Working;
+        self.tell_source(torrent, PeerSource::Dht, status, None, out);
     }
 
     /// Tells a swarm of peers, ourselves excepted.
@@ -386,9 +429,7 @@ impl Engine {
         if self.is_ourselves(addr) {
             return;
         }
-        if let Some(entry) = self.torrents.at_mut(torrent.0) {
-            entry.dht_peers.1 = entry.dht_peers.1.saturating_add(1);
-        }
+        self.count_found(torrent, PeerSource::Dht);
         self.peers_found(torrent, PeerSource::Dht, &[addr]);
     }
 
@@ -417,7 +458,7 @@ impl Engine {
         };
         entry.lookup = None;
         if result != Announced::Failed {
-            entry.dht_peers.0 = entry.dht_peers.1;
+            entry.from_dht.last = entry.from_dht.so_far;
         }
         if !entry.dht_allowed || entry.want == Want::Nobody {
             return;
@@ -437,21 +478,37 @@ impl Engine {
         } else {
             SourceStatus::Idle
         };
-        self.tell_source(torrent, status, Some(wait), out);
+        self.tell_source(torrent, PeerSource::Dht, status, Some(wait), out);
     }
 
-    fn tell_source(
+    /// A source told of one peer more.
+    pub(super) fn count_found(&mut self, torrent: TorrentId, source: PeerSource) {
+        let entry = self.torrents.at_mut(torrent.0);
+        if let Some(tally) = entry.and_then(|entry| entry.tally(source)) {
+            tally.so_far = tally.so_far.saturating_add(1);
+        }
+    }
+
+    /// A source that is always listened to is asked anew.
+    pub(super) fn begin_round(&mut self, torrent: TorrentId, source: PeerSource) {
+        let entry = self.torrents.at_mut(torrent.0);
+        if let Some(tally) = entry.and_then(|entry| entry.tally(source)) {
+            tally.last = core::mem::take(&mut tally.so_far);
+        }
+    }
+
+    pub(super) fn tell_source(
         &mut self,
         torrent: TorrentId,
+        source: PeerSource,
         status: SourceStatus,
         next_update: Option<Duration>,
         out: &mut Outbox,
     ) {
-        let peers = self
-            .torrents
-            .at(torrent.0)
-            .map_or(0, |entry| entry.dht_peers.0.max(entry.dht_peers.1));
-        let source = PeerSource::Dht;
+        let entry = self.torrents.at_mut(torrent.0);
+        let peers = entry
+            .and_then(|entry| entry.tally(source))
+            .map_or(0, |tally| tally.last.max(tally.so_far));
         self.emit(
             Event::Source {
                 torrent,

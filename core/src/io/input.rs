@@ -14,7 +14,8 @@ pub enum Input<'a> {
     /// Time passed. Harmless when early.
     Tick,
     /// A datagram socket is ready; `local` is its bound address, port included. TCP listens on
-    /// the same port.
+    /// the same port. A multicast address is that of a group the socket has joined on one network,
+    /// for local service discovery ([`crate::lsd`]).
     SocketUp {
         /// The socket's name.
         socket: SocketId,

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::RecordError;
 use super::codec::{Codec, Reader, codec_struct};
-use crate::config::{Config, Crowding, DhtConfig, Limits, SwarmConfig, WireConfig};
+use crate::config::{Config, Crowding, DhtConfig, Limits, LsdConfig, SwarmConfig, WireConfig};
 
 codec_struct!(Config {
     client,
@@ -13,6 +13,7 @@ codec_struct!(Config {
     explain,
     tcp,
     dht,
+    lsd,
     wire,
     swarm,
     limits,
@@ -76,6 +77,12 @@ codec_struct!(DhtConfig {
     router_threshold,
     max_datagram,
     bootstrap_patience,
+});
+codec_struct!(LsdConfig {
+    enabled,
+    interval,
+    spacing,
+    max_datagram,
 });
 codec_struct!(WireConfig {
     handshake_timeout,

@@ -82,7 +82,7 @@ pub struct NetArgs {
     /// Do without peer exchange (this version has none yet)
     #[arg(long)]
     pub no_pex: bool,
-    /// Do without local service discovery (this version has none yet)
+    /// Do without local service discovery
     #[arg(long)]
     pub no_lsd: bool,
     /// Do without trackers (this version asks none yet)

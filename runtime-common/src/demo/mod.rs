@@ -242,6 +242,8 @@ fn setup(app: Box<dyn App>, output: Option<PathBuf>, uplink: u64) -> Result<Setu
         tcp: output.is_some(),
         ..Config::default()
     };
+    // The DHT alone is to be seen at work.
+    config.lsd.enabled = false;
     config.limits.upload_rate = uplink;
     let inbox = Inbox::new();
     let answers = Arc::clone(&inbox);

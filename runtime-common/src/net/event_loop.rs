@@ -17,6 +17,7 @@ use super::udp::{BATCH, Datagram, RecvBatch};
 use super::{Clock, Reactor, Ready};
 use crate::error::Failure;
 use crate::host::{App, Arrival, Flow, Inbox, Setup};
+use crate::nearby::bind_nearby;
 use crate::sockets::{Bound, bind};
 use crate::storage::Storage;
 
@@ -162,6 +163,12 @@ impl<R: Reactor> EventLoop<R> {
             let socket = self.sockets.add(one)?;
             listening.push(local);
             self.feed(Input::SocketUp { socket, local });
+        }
+        if self.engine.config().lsd.enabled {
+            for (local, udp) in bind_nearby(&listening) {
+                let socket = self.sockets.add_udp(udp)?;
+                self.feed(Input::SocketUp { socket, local });
+            }
         }
         let commands = self.app.start(&listening);
         self.commands(commands);

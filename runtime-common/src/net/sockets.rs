@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 
 use bytes::{Bytes, BytesMut};
 use quinn_udp::UdpSocketState;
@@ -118,18 +118,7 @@ impl<R: Reactor> Sockets<R> {
     }
 
     pub(crate) fn add(&mut self, bound: Bound) -> io::Result<SocketId> {
-        let index = self.udp.len();
-        let state = UdpSocketState::new((&bound.udp).into())?;
-        let socket = self.reactor.udp(bound.udp, token(UDP, index))?;
-        self.udp.push(Some(Udp {
-            socket,
-            state,
-            waiting: Waiting::default(),
-            readable: true,
-            queued: true,
-            errors: 0,
-        }));
-        self.work.push_back(Source::Udp(index));
+        let socket = self.add_udp(bound.udp)?;
         if let Some(tcp) = bound.tcp {
             let at = self.listeners.len();
             let socket = self.reactor.listener(tcp, token(LISTENER, at))?;
@@ -148,6 +137,23 @@ impl<R: Reactor> Sockets<R> {
             };
             from.get_or_insert(ip);
         }
+        Ok(socket)
+    }
+
+    /// A socket for datagrams alone.
+    pub(crate) fn add_udp(&mut self, udp: UdpSocket) -> io::Result<SocketId> {
+        let index = self.udp.len();
+        let state = UdpSocketState::new((&udp).into())?;
+        let socket = self.reactor.udp(udp, token(UDP, index))?;
+        self.udp.push(Some(Udp {
+            socket,
+            state,
+            waiting: Waiting::default(),
+            readable: true,
+            queued: true,
+            errors: 0,
+        }));
+        self.work.push_back(Source::Udp(index));
         Ok(SocketId(index as u32))
     }
 

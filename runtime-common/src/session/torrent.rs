@@ -343,16 +343,16 @@ impl App for TorrentApp {
                 self.found(*addr, *source);
             }
             Event::PeerConnected(peer) => {
-                let source = if peer.incoming {
-                    Some(PeerSource::Incoming)
-                } else {
-                    self.known.get(&peer.addr).copied()
+                let told = self.known.get(&peer.addr).copied();
+                let source = match told {
+                    Some(told) if !peer.incoming => told,
+                    _ if peer.incoming => PeerSource::Incoming,
+                    // Nobody told of it in this run: an earlier one knew it.
+                    _ => PeerSource::Resume,
                 };
-                // Nobody told of it in this run: an earlier one knew it.
-                let source = source.unwrap_or_else(|| {
-                    self.found(peer.addr, PeerSource::Resume);
-                    PeerSource::Resume
-                });
+                if told.is_none() {
+                    self.found(peer.addr, source);
+                }
                 self.sources.connected(source);
                 let transport = match peer.transport {
                     Transport::Tcp => "tcp",

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use sha1::{Digest as _, Sha1};
 use trackerless_core::bencode::{self as ben, Limits, Writer};
 use trackerless_core::dht::krpc::{Message, Saved};
+use trackerless_core::lsd::Search;
 use trackerless_core::metainfo::{Magnet, Torrent};
 use trackerless_core::record::Header;
 use trackerless_core::resume::{MAGIC, Resume};
@@ -127,6 +128,14 @@ pub fn metadata(data: &[u8]) {
         message.encode(&mut again);
         let read = ut_metadata::Message::decode(&Bytes::from(again));
         assert_eq!(read, Ok(Some(message)));
+    }
+}
+
+/// Datagrams of local service discovery.
+pub fn lsd(data: &[u8]) {
+    if let Some(search) = Search::parse(data) {
+        assert_ne!(search.port, 0);
+        assert!(search.hashes().count() <= data.len() / 40);
     }
 }
 

@@ -11,7 +11,7 @@ mod swarm;
 mod wire;
 
 pub use decoders::{
-    bencode, compact, extension_handshake, krpc, magnet, metadata, metainfo, record, resume,
+    bencode, compact, extension_handshake, krpc, lsd, magnet, metadata, metainfo, record, resume,
     saved_table,
 };
 pub use dht::dht;
@@ -30,6 +30,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("engine", engine),
     ("extension_handshake", extension_handshake),
     ("krpc", krpc),
+    ("lsd", lsd),
     ("magnet", magnet),
     ("metadata", metadata),
     ("metainfo", metainfo),

@@ -8,6 +8,7 @@ use crate::io::Work;
 use crate::wire::handshake::Handshake;
 
 mod counts;
+mod nearby;
 mod private;
 
 struct Host {

@@ -4,7 +4,7 @@ use super::*;
 use crate::bencode::{self, Limits};
 
 /// The torrent that [`file`] makes, private or not.
-fn torrent(private: bool) -> Bytes {
+pub(super) fn torrent(private: bool) -> Bytes {
     let public = file("secret", 2 * 65_536);
     if !private {
         return public;
