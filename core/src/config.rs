@@ -67,6 +67,17 @@ pub struct DhtConfig {
     pub max_failures: u8,
     /// Time between refresh queries of one table.
     pub refresh_interval: Duration,
+    /// When a node turns out to be another, the nodes of its bucket are asked whether they still
+    /// are who they were, but at most this often: one that changes its id all the time would have
+    /// us ask its neighbours as often.
+    pub recheck_interval: Duration,
+    /// Nodes heard or asked within this time are not asked then.
+    pub fresh_for: Duration,
+    /// A node whose id changes twice within this time stays out of the table until as long after
+    /// the second change. Once is a restart, or an id that follows the address (BEP 42).
+    pub id_change_pause: Duration,
+    /// Hosts remembered because their node changed its id; the oldest change is forgotten first.
+    pub max_changed_nodes: u16,
     /// Pause before our own id is looked up again when the last lookup found other nodes than the
     /// one before; it doubles every time. Short, since others may be joining at this moment.
     pub bootstrap_pause: Duration,
@@ -408,6 +419,10 @@ impl Default for DhtConfig {
             query_timeout: secs(8),
             max_failures: 20,
             refresh_interval: secs(5),
+            recheck_interval: secs(300),
+            fresh_for: secs(60),
+            id_change_pause: secs(600),
+            max_changed_nodes: 256,
             bootstrap_pause: secs(1),
             max_bootstrap_pause: secs(300),
             patient_rounds: 2,

@@ -1,6 +1,7 @@
 //! The Mainline DHT (BEP 5, 32, 42, 43).
 
 mod asked;
+mod changed;
 mod client;
 pub mod external;
 pub mod krpc;

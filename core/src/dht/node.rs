@@ -9,6 +9,7 @@ use core::net::SocketAddr;
 use bytes::Bytes;
 
 use super::asked::{Asked, Pending, Purpose};
+use super::changed::Changed;
 use super::external::Votes;
 use super::krpc::{self, Asker, Kind, Message, Query, Want};
 use super::lookup::Search;
@@ -49,6 +50,7 @@ pub struct Dht {
     pub(super) table_v4: Table<4>,
     pub(super) table_v6: Table<16>,
     pub(super) asked: Asked,
+    pub(super) changed: Changed,
     pub(super) searches: BTreeMap<u32, Search>,
     pub(super) next_search: u32,
     pub(super) queue: VecDeque<(LookupId, Lookup)>,
@@ -163,6 +165,7 @@ impl Dht {
             table_v4,
             table_v6,
             asked: Asked::default(),
+            changed: Changed::new(dht, config.lab),
             searches: BTreeMap::new(),
             next_search: 0,
             queue: VecDeque::new(),

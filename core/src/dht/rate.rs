@@ -79,7 +79,7 @@ pub struct AddressBudget {
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    network: u128,
+    host: u128,
     since: Instant,
     until: Instant,
     packets: u16,
@@ -93,7 +93,7 @@ impl AddressBudget {
     #[must_use]
     pub fn new(config: &DhtConfig, key: u64) -> Self {
         let empty = Entry {
-            network: u128::MAX,
+            host: u128::MAX,
             since: Instant::MIN,
             until: Instant::MIN,
             packets: 0,
@@ -159,22 +159,18 @@ impl AddressBudget {
     }
 
     fn entry(&mut self, ip: IpAddr, now: Instant) -> &mut Entry {
-        // An IPv6 host owns its /64; an IPv4 host one address.
-        let network = match ip {
-            IpAddr::V4(ip) => u128::from(u32::from(ip)),
-            IpAddr::V6(_) => security::network(ip),
-        };
+        let host = security::host(ip);
         let sets = (self.entries.len() / WAYS) as u64;
-        let first = (mix(self.key, network) % sets) as usize * WAYS;
+        let first = (mix(self.key, host) % sets) as usize * WAYS;
         let set = &mut self.entries[first..first + WAYS];
         let at = set
             .iter()
-            .position(|entry| entry.network == network)
+            .position(|entry| entry.host == host)
             .unwrap_or_else(|| {
                 let oldest = set.iter().enumerate().min_by_key(|(_, entry)| entry.until);
                 let at = oldest.map_or(0, |(at, _)| at);
                 set[at] = Entry {
-                    network,
+                    host,
                     since: now,
                     until: now,
                     packets: 0,

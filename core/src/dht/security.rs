@@ -103,6 +103,15 @@ pub(crate) fn network(ip: IpAddr) -> u128 {
     }
 }
 
+/// What one host has, as a number: an address of IPv4, a /64 of IPv6; families never collide.
+#[must_use]
+pub(crate) fn host(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => u128::from(u32::from(ip)),
+        IpAddr::V6(_) => network(ip),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

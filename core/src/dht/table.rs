@@ -97,6 +97,8 @@ pub type Refresh = (NodeId, SocketAddr, Option<(usize, bool)>);
 struct Bucket<const N: usize> {
     live: Vec<Contact<N>>,
     spare: Vec<Contact<N>>,
+    /// When its contacts were last asked because one of them had changed, seconds.
+    rechecked: Option<u32>,
 }
 
 /// Nodes by distance from our own id.
@@ -114,6 +116,10 @@ pub struct Table<const N: usize> {
     size: u16,
     replacements: u16,
     max_failures: u8,
+    /// Seconds.
+    recheck_interval: u32,
+    /// Seconds.
+    fresh_for: u32,
     lab: bool,
 }
 
@@ -125,7 +131,8 @@ impl<const N: usize> Table<N> {
             own,
             buckets: alloc::vec![Bucket {
                 live: Vec::new(),
-                spare: Vec::new()
+                spare: Vec::new(),
+                rechecked: None,
             }],
             endpoints: BTreeMap::new(),
             live: 0,
@@ -133,6 +140,8 @@ impl<const N: usize> Table<N> {
             size: config.bucket_size,
             replacements: config.replacements,
             max_failures: config.max_failures,
+            recheck_interval: seconds(config.recheck_interval),
+            fresh_for: seconds(config.fresh_for),
             lab,
         }
     }
@@ -150,6 +159,7 @@ impl<const N: usize> Table<N> {
         self.buckets.push(Bucket {
             live: Vec::new(),
             spare: Vec::new(),
+            rechecked: None,
         });
         self.endpoints.clear();
         self.live = 0;
@@ -403,9 +413,35 @@ impl<const N: usize> Table<N> {
         Some((contact.id, contact.addr(), room.then_some((depth, !last))))
     }
 
-    /// The id's bucket neighbours, to be asked again after something there went wrong.
-    pub fn neighbours(&self, id: &NodeId) -> impl Iterator<Item = &Contact<N>> {
-        self.buckets[self.bucket_of(id)].live.iter()
+    /// The id's bucket neighbours that are to be asked again after something there went wrong,
+    /// those left alone longest first: nobody when that was done lately, and nobody who was heard
+    /// or asked lately. `now` in seconds.
+    pub fn recheck(&mut self, id: &NodeId, now: u32) -> [Option<(NodeId, SocketAddr)>; CLOSEST] {
+        let (interval, fresh) = (self.recheck_interval, self.fresh_for);
+        let at = self.bucket_of(id);
+        let bucket = &mut self.buckets[at];
+        let mut stale: [Option<&Contact<N>>; CLOSEST] = [None; CLOSEST];
+        if bucket
+            .rechecked
+            .is_none_or(|last| now.saturating_sub(last) >= interval)
+        {
+            let idle = |contact: &&Contact<N>| now.saturating_sub(contact.touched) >= fresh;
+            for contact in bucket.live.iter().filter(idle) {
+                let before = |other: &Option<&Contact<N>>| {
+                    other.is_some_and(|other| other.touched <= contact.touched)
+                };
+                let place = stale.iter().position(|other| !before(other));
+                if let Some(place) = place {
+                    stale[place..].rotate_right(1);
+                    stale[place] = Some(contact);
+                }
+            }
+        }
+        let stale = stale.map(|contact| contact.map(|contact| (contact.id, contact.addr())));
+        if stale[0].is_some() {
+            bucket.rechecked = Some(now);
+        }
+        stale
     }
 
     /// The bucket `id` belongs to.
@@ -563,6 +599,7 @@ impl<const N: usize> Table<N> {
             let next = Bucket {
                 live: part(&mut last.live),
                 spare: part(&mut last.spare),
+                rechecked: last.rechecked,
             };
             self.buckets.push(last);
             self.buckets.push(next);
@@ -615,6 +652,10 @@ fn rank<const N: usize>(contact: &Contact<N>) -> (u8, bool, u8) {
 fn bit(id: &NodeId, at: usize) -> usize {
     id.0.get(at / 8)
         .map_or(0, |byte| usize::from(byte >> (7 - at % 8) & 1))
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 fn key<const N: usize>(addr: SocketAddr) -> Option<([u8; N], u16)> {

@@ -7,7 +7,7 @@ use super::asked::Purpose;
 use super::krpc::{self, Query, Saved};
 use super::lookup::{Leg, Search};
 use super::node::{Context, Dht, Single};
-use super::table::{CLOSEST, Heard, Room};
+use super::table::{Heard, Room};
 use super::{Event, security};
 use crate::compact;
 use crate::id::{Id20, NodeId};
@@ -95,10 +95,10 @@ impl Dht {
         rtt: Duration,
         cx: &mut Context<'_>,
     ) {
-        if self.routers.contains(&addr) {
+        let now = self.seconds();
+        if self.routers.contains(&addr) || self.changed.bars(addr.ip(), now) {
             return;
         }
-        let now = self.seconds();
         let heard = match addr {
             SocketAddr::V4(_) => self.table_v4.heard(id, addr, rtt, now),
             SocketAddr::V6(_) => self.table_v6.heard(id, addr, rtt, now),
@@ -111,25 +111,15 @@ impl Dht {
     }
 
     /// A node is not who it was, and out of the table: asks those of its bucket whether they
-    /// still are. Ids change for good reasons too (a restart, BEP 42), so it may come in anew, by
-    /// answering to no expectation.
+    /// still are, unless that is known well enough. Ids change for good reasons too (a restart,
+    /// BEP 42), so it may come in anew, by answering to no expectation; but not again and again.
     pub(super) fn on_changed(&mut self, old: &NodeId, addr: SocketAddr) {
-        let mut again = [None; CLOSEST];
-        let places = again.iter_mut();
-        match addr {
-            SocketAddr::V4(_) => {
-                let near = self.table_v4.neighbours(old).map(|c| (c.id, c.addr()));
-                places
-                    .zip(near)
-                    .for_each(|(place, node)| *place = Some(node));
-            }
-            SocketAddr::V6(_) => {
-                let near = self.table_v6.neighbours(old).map(|c| (c.id, c.addr()));
-                places
-                    .zip(near)
-                    .for_each(|(place, node)| *place = Some(node));
-            }
-        }
+        let now = self.seconds();
+        self.changed.note(addr.ip(), now);
+        let again = match addr {
+            SocketAddr::V4(_) => self.table_v4.recheck(old, now),
+            SocketAddr::V6(_) => self.table_v6.recheck(old, now),
+        };
         for (id, addr) in again.into_iter().flatten() {
             self.wait_for(addr, Some(id));
         }
@@ -139,7 +129,8 @@ impl Dht {
     /// Puts a node on the list of those to be pinged.
     pub(super) fn wait_for(&mut self, addr: SocketAddr, id: Option<NodeId>) {
         let addr = SocketAddr::new(addr.ip(), addr.port());
-        if !compact::is_undialable(addr) && self.waiting.push(addr, id) && self.has_socket(addr) {
+        let wanted = !compact::is_undialable(addr) && !self.changed.bars(addr.ip(), self.seconds());
+        if wanted && self.waiting.push(addr, id) && self.has_socket(addr) {
             self.arm(Single::Ping, self.now);
         }
     }

@@ -307,3 +307,30 @@ quickcheck! {
         len == 38 && buf[20..] == *crate::compact::encode(addr).as_bytes()
     }
 }
+
+#[test]
+fn a_bucket_is_checked_again_once_in_a_while_and_only_who_was_not_heard_lately() {
+    let config = Config::default().dht;
+    let mut table = table();
+    for n in 0..20 {
+        // The tenth answered last, the twentieth first.
+        let heard = if n < 10 { 1_000 } else { 900 - n };
+        table.heard(deep(0x8000_0000 | n << 8 | n), addr(n), RTT, heard);
+    }
+    let at = |n: u32| Some((deep(0x8000_0000 | n << 8 | n), addr(n)));
+    let now = 1_000 + config.fresh_for.as_secs() as u32 - 1;
+    let one = id(0x80, 77);
+    let expected = [19, 18, 17, 16, 15, 14, 13, 12].map(at);
+    assert_eq!(table.recheck(&one, now), expected);
+    let again = now + config.recheck_interval.as_secs() as u32;
+    assert_eq!(table.recheck(&one, again - 1), [None; CLOSEST]);
+    assert_eq!(table.recheck(&one, again), expected);
+    // Where all have answered a moment ago, nothing is asked and nothing is spent.
+    let later = again + 1_000;
+    for n in 0..20 {
+        table.heard(deep(0x8000_0000 | n << 8 | n), addr(n), RTT, later);
+    }
+    assert_eq!(table.recheck(&one, later), [None; CLOSEST]);
+    let stale = later + config.fresh_for.as_secs() as u32;
+    assert!(table.recheck(&one, stale).iter().all(Option::is_some));
+}

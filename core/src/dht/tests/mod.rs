@@ -3,6 +3,7 @@
 mod alone;
 mod any_order;
 mod client;
+mod hostile;
 mod networks;
 mod server;
 mod world;

@@ -1,0 +1,154 @@
+//! One node among honest ones, and some who want it to waste what it has.
+
+use alloc::collections::BTreeMap;
+use core::net::{Ipv4Addr, SocketAddr};
+use std::vec;
+use std::vec::Vec;
+
+use super::alone::Alone;
+use super::world::V4;
+use crate::config::Config;
+use crate::dht::Input;
+use crate::dht::krpc::{self, Asker, Kind, Message, Query, Response, Want};
+use crate::id::{Id20, NodeId};
+use crate::time::{Duration, Instant};
+
+/// One node and whoever answers it.
+struct Among {
+    node: Alone,
+    /// Ids of those that keep theirs; whoever else is asked has another id every time.
+    honest: BTreeMap<SocketAddr, NodeId>,
+    asked: Vec<(Instant, SocketAddr)>,
+    fresh: u64,
+}
+
+/// An address in a /24 of its own.
+fn host(n: u32) -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::from(0x5000_0001 + (n << 8)).into(), 6881)
+}
+
+impl Among {
+    fn new(config: Config) -> Self {
+        Self {
+            node: Alone::new(config),
+            honest: BTreeMap::new(),
+            asked: vec![],
+            fresh: 0,
+        }
+    }
+
+    /// An id that nobody had; it shares `shared` bits with the node's.
+    fn id(&mut self, shared: u32) -> NodeId {
+        self.fresh += 1;
+        let own = self.node.dht.node_id(false);
+        let fixed = Id20::prefix_mask(shared);
+        let until = Id20::prefix_mask(shared + 1);
+        let mut id = [0; 20];
+        for (at, byte) in id.iter_mut().enumerate() {
+            let random = (self.fresh.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (at % 8 * 8)) as u8;
+            let differs = fixed.0[at] ^ until.0[at];
+            *byte = random & !until.0[at] | own.0[at] & fixed.0[at] | !own.0[at] & differs;
+        }
+        Id20(id)
+    }
+
+    /// `count` honest nodes, which share 0 to 7 bits with the node's id, have answered it.
+    fn know(&mut self, count: u32) {
+        for n in 0..count {
+            let id = self.id(n % 8);
+            self.honest.insert(host(n), id);
+            self.input(Input::AddNode(host(n)));
+        }
+        self.run(Duration::from_secs(60), |_| {});
+        assert!(self.node.dht.good_nodes(false) > count / 2);
+        self.asked.clear();
+    }
+
+    /// Lets time pass; everybody answers at once. `each` is called every 100 ms.
+    fn run(&mut self, time: Duration, mut each: impl FnMut(&mut Self)) {
+        for step in 0..time.as_millis() / 10 {
+            self.node.now = self.node.now + Duration::from_millis(10);
+            self.input(Input::Tick);
+            if step % 10 == 0 {
+                each(self);
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        let mut sent = self.node.input(input);
+        while let Some((to, payload)) = sent.pop_front() {
+            let message = Message::decode(&payload).unwrap();
+            if !matches!(message.kind, Kind::Query(_)) {
+                continue;
+            }
+            self.asked.push((self.node.now, to));
+            let known = self.honest.get(&to).copied();
+            let id = known.unwrap_or_else(|| self.id(1));
+            let mut answer = vec![];
+            Response::begin(&mut answer, to, &id).end(message.transaction);
+            sent.extend(self.node.input(Input::Datagram {
+                socket: V4,
+                from: to,
+                payload: &answer,
+            }));
+        }
+    }
+
+    /// A query from `from` under an id that nobody had.
+    fn query_from(&mut self, from: SocketAddr) {
+        let asker = Asker {
+            id: self.id(1),
+            read_only: false,
+            want: Want::default(),
+        };
+        let mut payload = vec![];
+        krpc::write_query(&mut payload, b"t", asker, Query::Ping);
+        self.input(Input::Datagram {
+            socket: V4,
+            from,
+            payload: &payload,
+        });
+    }
+
+    /// Queries to honest nodes.
+    fn to_honest(&self) -> usize {
+        let honest = self
+            .asked
+            .iter()
+            .filter(|(_, to)| self.honest.contains_key(to));
+        honest.count()
+    }
+}
+
+#[test]
+fn who_changes_its_id_all_the_time_costs_its_neighbours_next_to_nothing() {
+    let quiet = {
+        let mut among = Among::new(Config::default());
+        among.know(200);
+        among.run(Duration::from_secs(120), |_| {});
+        among.to_honest()
+    };
+    assert!(quiet > 10, "{quiet}");
+    for attackers in [1, 8] {
+        let mut among = Among::new(Config::default());
+        among.know(200);
+        let mut step = 0;
+        among.run(Duration::from_secs(120), |among| {
+            step += 1;
+            // As many as each may send without being ignored.
+            if step % 3 == 0 {
+                (0..attackers).for_each(|n| among.query_from(host(1_000 + n)));
+            }
+        });
+        // The nodes of the one bucket are asked once more.
+        let asked = among.to_honest();
+        assert!(asked <= quiet + 8 + 2, "{asked} {quiet}");
+        // And they themselves are not asked who they are for ever, nor believed.
+        let to_each = (among.asked.len() - asked) / attackers as usize;
+        assert!(to_each <= 10, "{to_each}");
+        let known = among.node.dht.contacts(false);
+        let known = known.filter(|(_, addr)| !among.honest.contains_key(addr));
+        assert_eq!(known.count(), 0);
+    }
+}
