@@ -101,6 +101,15 @@ pub enum Input<'a> {
     },
 }
 
+impl Input<'_> {
+    /// The command, under a tag of the embedder's choice.
+    #[must_use]
+    pub fn command(tag: Tag, command: Command) -> Self {
+        let command = Box::new(command);
+        Self::Command { tag, command }
+    }
+}
+
 /// Why a socket, stream or datagram failed, as far as the engine cares.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]

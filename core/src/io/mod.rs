@@ -3,9 +3,11 @@
 mod ids;
 mod input;
 mod outbox;
+mod unread;
 mod work;
 
 pub use ids::{ConnId, JobId, SocketId, Tag, Ticket, TorrentId};
 pub use input::{AddTorrent, Command, Input, IoReason, Source};
 pub use outbox::{Drain, Outbox, Output};
+pub use unread::Unread;
 pub use work::{Digest, HashKind, JobError, JobResult, Opened, StateKind, Work};

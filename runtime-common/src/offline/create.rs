@@ -60,6 +60,17 @@ impl Default for CreatePlan {
     }
 }
 
+impl CreatePlan {
+    /// A torrent of this file or folder, everything else at its default.
+    #[must_use]
+    pub fn of(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            ..Self::default()
+        }
+    }
+}
+
 /// A torrent that was made.
 #[derive(Debug)]
 pub struct Created {

@@ -62,6 +62,17 @@ impl Default for StorageConfig {
     }
 }
 
+impl StorageConfig {
+    /// The defaults, with every torrent put below `folder`.
+    #[must_use]
+    pub fn below(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            output: Some(folder.into()),
+            ..Self::default()
+        }
+    }
+}
+
 /// Called from any worker thread with every answer.
 pub(crate) type OnDone = dyn Fn(JobId, JobResult) + Send + Sync;
 
