@@ -4,7 +4,7 @@
 
 TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
 LAB_VENV="$TARGET_DIR/interop-venv"
-LAB_NAMESPACE=""
+LAB_NAMESPACE="" LAB_CHILDREN=()
 
 lab_skip() { echo "skipped: $*"; exit 0; }
 
@@ -50,7 +50,14 @@ lab_binary() {
     fi
 }
 
+# Ends what was started in the namespace, then the namespace.
 lab_end() {
+    local child
+    for child in "${LAB_CHILDREN[@]}"; do
+        kill -9 "$child" 2>/dev/null || true
+        wait "$child" 2>/dev/null || true
+    done
+    LAB_CHILDREN=()
     [ -n "$LAB_NAMESPACE" ] || return 0
     ip netns del "$LAB_NAMESPACE" 2>/dev/null || true
     LAB_NAMESPACE=""
@@ -73,3 +80,12 @@ lab_begin() {
 }
 
 lab_exec() { ip netns exec "$LAB_NAMESPACE" "$@"; }
+
+# A child in the namespace, ended with it; its output goes to the file LOG.
+lab_start() {
+    local log="$1"
+    shift
+    # No function in the background: its shell would be ended, and not the command.
+    ip netns exec "$LAB_NAMESPACE" "$@" </dev/null >"$log" 2>&1 &
+    LAB_CHILDREN+=($!)
+}
