@@ -1,28 +1,10 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Child;
+
+include!("commands.rs");
 
 const LOOPBACK: [&str; 2] = ["--listen", "127.0.0.1:0"];
-
-fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(BINARY);
-    command
-        .args(arguments)
-        .current_dir(folder)
-        .env("XDG_STATE_HOME", folder.join("state"))
-        .stdin(Stdio::null());
-    command
-}
-
-fn run(folder: &Path, arguments: &[&str]) -> Output {
-    let output = command(folder, arguments).output();
-    output.expect("the command runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 /// A torrent of one file of 20,000 bytes called `file`, whose content is in no folder.
 fn torrent(folder: &Path) {
@@ -104,10 +86,7 @@ fn a_state_folder_that_cannot_be_written_is_told_once() {
     // Not even root can put a file there.
     fs::create_dir_all(folder.path().join("s/dht.table/x")).expect("the folder can be written");
     let mut child = node(folder.path(), &["--state-dir", "s"]);
-    let interrupt = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(interrupt.is_ok_and(|status| status.success()));
+    interrupt(&child);
     let status = child.wait().expect("it ends");
     let mut said = String::new();
     let stderr = child.stderr.as_mut().expect("it is piped");

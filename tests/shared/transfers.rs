@@ -1,0 +1,325 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::UdpSocket;
+use std::process::Child;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use serde_json::Value;
+
+include!("commands.rs");
+
+/// Far more than anything here takes: what is waited for in vain is a failure, not a hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+const SIZE: usize = 1 << 20;
+const PIECE: u64 = 16 << 10;
+
+/// Every event of `--json`, with its fields; all of them have `event` and `time` too.
+const EVENTS: [(&str, &[&str]); 12] = [
+    ("listening", &["protocol", "address"]),
+    ("metadata", &["name", "size", "files", "info_hash"]),
+    (
+        "source",
+        &["source", "status", "next_update", "seeds", "peers"],
+    ),
+    ("peer_found", &["address", "source"]),
+    (
+        "peer_connected",
+        &["address", "transport", "encrypted", "client"],
+    ),
+    ("peer_closed", &["address", "reason"]),
+    (
+        "progress",
+        &["done", "total", "down_rate", "up_rate", "peers"],
+    ),
+    ("piece_failed", &["piece", "blame"]),
+    ("complete", &["seconds", "downloaded", "uploaded"]),
+    ("verified", &["pieces_ok", "pieces_bad"]),
+    (
+        "lookup",
+        &[
+            "kind",
+            "target",
+            "milliseconds",
+            "hops",
+            "queries",
+            "results",
+        ],
+    ),
+    ("error", &["kind", "message"]),
+];
+
+/// One line of `--json`, which has the fields it must have and no others.
+fn event(line: &str) -> Value {
+    let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+    let name = event["event"].as_str().expect("every line has an event");
+    let object = event.as_object().expect("every line is an object");
+    let has: BTreeSet<&str> = object.keys().map(String::as_str).collect();
+    let fields = EVENTS
+        .iter()
+        .find(|(of, _)| *of == name)
+        .map(|(_, fields)| *fields);
+    let fields = match (name, event.get("id")) {
+        // A node has an id, a peer has none.
+        ("result", Some(_)) => &["id", "address"][..],
+        ("result", None) => &["address"][..],
+        _ => fields.unwrap_or_else(|| panic!("no such event: {line}")),
+    };
+    let mut wanted = BTreeSet::from(["event", "time"]);
+    wanted.extend(fields);
+    assert_eq!(has, wanted, "{line}");
+    event
+}
+
+/// A command that runs, with its events; ended with the test.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut child = command(folder, arguments)
+            .arg("--json")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the command runs");
+        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The next event called `name` for which `is` holds.
+    fn until(&self, name: &str, is: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE);
+            let event = event(&line.unwrap_or_else(|error| panic!("no event {name}: {error}")));
+            if event["event"] == name && is(&event) {
+                return event;
+            }
+        }
+    }
+
+    /// The address it listens on.
+    fn address(&self) -> String {
+        let listening = self.until("listening", |_| true);
+        listening["address"].as_str().expect("a text").to_owned()
+    }
+
+    /// The exit status, and what was told until then.
+    fn end(mut self) -> (Option<i32>, Vec<Value>) {
+        let mut told = Vec::new();
+        // The last line comes with the end of the process.
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => told.push(event(&line)),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it does not end: {told:?}"),
+            }
+        }
+        let status = self.child.wait().expect("it can be waited for");
+        (status.code(), told)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A torrent `a.torrent` of the file `seeded/file`; its content, and its info-hash.
+fn torrent(folder: &Path) -> (Vec<u8>, String) {
+    let content: Vec<u8> = (0..SIZE as u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    fs::create_dir(folder.join("seeded")).expect("the folder can be written");
+    fs::write(folder.join("seeded/file"), &content).expect("the folder can be written");
+    let options = ["--piece-length", "16K", "--node", "127.0.0.1:9", "--json"];
+    let line = [&["create", "seeded/file", "-o", "a.torrent"], &options[..]].concat();
+    let made = run(folder, &line);
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    let made: Value = serde_json::from_slice(&made.stdout).expect("one object");
+    let hash = made["info_hash"].as_str().expect("a text").to_owned();
+    (content, hash)
+}
+
+/// A seeder without a DHT, and its address.
+fn seeder(folder: &Path, listen: &str, state: &str, more: &[&str]) -> (Running, String) {
+    let line = ["seed", "a.torrent", "--data", "seeded", "--no-dht"];
+    let options = ["--listen", listen, "--state-dir", state];
+    let seeder = Running::start(folder, &[&line[..], &options, more].concat());
+    let address = seeder.address();
+    seeder.until("verified", |event| event["pieces_bad"] == 0);
+    (seeder, address)
+}
+
+fn download(folder: &Path, listen: &str, peer: &str) -> Running {
+    let line = ["download", "a.torrent", "-o", "out", "--state-dir", "saved"];
+    let options = ["--listen", listen, "--no-dht", "--peer", peer];
+    Running::start(folder, &[&line[..], &options].concat())
+}
+
+/// Waits until some pieces are there, but not all.
+fn part_of_it(download: &Running) -> u64 {
+    let part = download.until("progress", |event| event["done"].as_u64() >= Some(PIECE));
+    let done = part["done"].as_u64().expect("a number");
+    assert!(done < SIZE as u64, "it is complete already");
+    done
+}
+
+#[test]
+fn ctrl_c_ends_a_download_that_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (content, hash) = torrent(folder.path());
+    let local = "127.0.0.1:0";
+    let (slow, address) = seeder(folder.path(), local, "s1", &["--upload-limit", "128K"]);
+    let first = download(folder.path(), local, &address);
+    let done = part_of_it(&first);
+    interrupt(&first.child);
+    let (status, told) = first.end();
+    assert_eq!(status, Some(130));
+    assert!(
+        told.iter()
+            .all(|event| event["event"] != "complete" && event["event"] != "error")
+    );
+    let closed = told.iter().find(|event| event["event"] == "peer_closed");
+    assert!(closed.is_some(), "the peer is told goodbye: {told:?}");
+    drop(slow);
+    let saved = folder.path().join(format!("saved/resume/{hash}.resume"));
+    assert!(saved.is_file(), "there is no resume data");
+
+    let (_fast, address) = seeder(folder.path(), local, "s2", &[]);
+    let (status, told) = download(folder.path(), local, &address).end();
+    assert_eq!(status, Some(0));
+    let complete = told.iter().find(|event| event["event"] == "complete");
+    let fetched = complete.and_then(|event| event["downloaded"].as_u64());
+    let fetched = fetched.expect("it is complete");
+    assert!(
+        fetched + done <= SIZE as u64,
+        "{done} were there, {fetched} fetched"
+    );
+    assert!(fs::read(folder.path().join("out/file")).expect("it is there") == content);
+}
+
+#[test]
+fn a_second_ctrl_c_ends_a_download_at_once() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (_, hash) = torrent(folder.path());
+    let local = "127.0.0.1:0";
+    let (_slow, address) = seeder(folder.path(), local, "s1", &["--upload-limit", "128K"]);
+    let mut download = download(folder.path(), local, &address);
+    // A device that takes no more: whoever writes to a pipe that nobody reads waits for ever.
+    let resume = folder.path().join("saved/resume");
+    let pipe = resume.join(format!(".{hash}.resume.{}.tmp", download.child.id()));
+    fs::create_dir_all(&resume).expect("the folder can be written");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.is_ok_and(|status| status.success()));
+    part_of_it(&download);
+    interrupt(&download.child);
+    // It has said goodbye and waits for what it saves.
+    download.until("peer_closed", |_| true);
+    assert!(
+        download
+            .child
+            .try_wait()
+            .expect("it can be waited for")
+            .is_none()
+    );
+    interrupt(&download.child);
+    assert_eq!(download.end().0, Some(130));
+}
+
+#[test]
+fn everything_works_over_ipv6() {
+    let local = "[::1]:0";
+    if UdpSocket::bind(local).is_err() {
+        eprintln!("skipped: there is no IPv6 here");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (content, hash) = torrent(folder.path());
+    let (_seeder, address) = seeder(folder.path(), local, "s1", &[]);
+    assert!(address.starts_with("[::1]:"), "{address}");
+    let (status, told) = download(folder.path(), local, &address).end();
+    assert_eq!(status, Some(0), "{told:?}");
+    assert!(fs::read(folder.path().join("out/file")).expect("it is there") == content);
+
+    let node = Running::start(folder.path(), &["dht", "run", "--listen", local]);
+    let node = (node.address(), node);
+    let ask = |line: &[&str]| {
+        let options = ["--listen", local, "--bootstrap", &node.0];
+        let (status, told) = Running::start(folder.path(), &[line, &options].concat()).end();
+        assert_eq!(status, Some(0), "{line:?}: {told:?}");
+        let last = told.last().expect("it tells something");
+        assert_eq!(last["event"], "lookup", "{told:?}");
+        told
+    };
+    let nodes = ask(&["dht", "ping", &node.0]);
+    let id = nodes.iter().find_map(|event| event["id"].as_str());
+    let closest = ask(&["dht", "find-node", id.expect("the node that answered")]);
+    assert!(
+        closest
+            .iter()
+            .any(|event| event["address"] == node.0.as_str())
+    );
+    ask(&["dht", "announce", &hash, "--port", "7"]);
+    let peers = ask(&["dht", "get-peers", &hash]);
+    let peer = peers.iter().find(|event| event["event"] == "result");
+    assert_eq!(peer.expect("the one announced")["address"], "[::1]:7");
+}
+
+#[test]
+fn a_node_and_those_that_ask_it_print_what_they_should() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let local = ["--listen", "127.0.0.1:0"];
+    let hash = "d984f67af9917b214cd8b6048ab5624c7df6a07a";
+    let node = Running::start(folder.path(), &[&["dht", "run"], &local[..]].concat());
+    // UDP only: a node has no peers.
+    let listening = node.until("listening", |_| true);
+    assert_eq!(listening["protocol"], "udp");
+    assert!(listening["time"].is_number() || listening["time"].is_string());
+    let address = listening["address"].as_str().expect("a text").to_owned();
+    let wanted = [
+        ("ping", &address, 1),
+        ("announce", &hash.to_owned(), 0),
+        ("get-peers", &hash.to_owned(), 1),
+        ("find-node", &hash.to_owned(), 1),
+    ];
+    for (kind, target, results) in wanted {
+        let mut line = vec!["dht", kind, target, "--bootstrap", &address];
+        line.extend(local);
+        if kind == "announce" {
+            line.extend(["--port", "7"]);
+        }
+        let (status, told) = Running::start(folder.path(), &line).end();
+        assert_eq!(status, Some(0), "{kind}: {told:?}");
+        let names: Vec<&str> = told
+            .iter()
+            .filter_map(|event| event["event"].as_str())
+            .collect();
+        let mut expected = vec!["listening"];
+        expected.resize(1 + results, "result");
+        expected.push("lookup");
+        assert_eq!(names, expected, "{kind}: {told:?}");
+        let lookup = told.last().expect("it was just looked at");
+        assert_eq!(
+            (&lookup["kind"], &lookup["target"]),
+            (&kind.into(), &target.as_str().into())
+        );
+        assert_eq!(lookup["results"], 1, "{kind}: {told:?}");
+    }
+    interrupt(&node.child);
+    let (status, told) = node.end();
+    assert_eq!((status, told.len()), (Some(130), 0), "{told:?}");
+}
