@@ -268,6 +268,43 @@ fn an_asker_under_another_id_at_a_known_endpoint_is_checked_and_known_anew() {
 }
 
 #[test]
+fn a_question_lost_on_the_way_is_asked_again_and_is_no_failure_of_its_node() {
+    for answers in [true, false] {
+        let mut node = Alone::new(Config::default());
+        let (id, to) = (Id20([7; 20]), "8.8.8.8:1".parse().unwrap());
+        let rtt = Duration::from_millis(9);
+        node.dht.table_v4.heard(id, to, rtt, 1);
+        let lookup = Lookup::FindNode(target(1));
+        assert_eq!(node.input(Input::Start(LookupId(1), lookup)).len(), 1);
+        // That one is lost, and so is the rest or nothing more.
+        let end = node.now + Config::default().dht.query_timeout * 3;
+        while let Some(at) = node.dht.next_timeout().filter(|at| *at <= end) {
+            node.now = node.now.max(at);
+            for (to, query) in node.input(Input::Tick) {
+                let message = Message::decode(&query).unwrap();
+                let mut answer = vec![];
+                krpc::Response::begin(&mut answer, to, &id).end(message.transaction);
+                if answers {
+                    node.input(Input::Datagram {
+                        socket: V4,
+                        from: to,
+                        payload: &answer,
+                    });
+                }
+            }
+        }
+        let summary = node.events.iter().find_map(|event| match event {
+            Event::Done(LookupId(1), summary) => Some(*summary),
+            _ => None,
+        });
+        let summary = summary.expect("it ends");
+        let figures = (summary.queries, summary.replies, summary.results);
+        assert_eq!(figures, (2, answers.into(), answers.into()));
+        assert_eq!(node.dht.is_good(&id, to), answers);
+    }
+}
+
+#[test]
 fn what_waits_to_be_pinged_is_bounded() {
     let mut config = Config::default();
     config.dht.max_waiting_nodes = 50;
