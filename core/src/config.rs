@@ -132,6 +132,9 @@ pub struct DhtConfig {
     pub max_lookup_peers: u32,
     /// Nodes heard of that wait to be pinged; more are passed over.
     pub max_waiting_nodes: u16,
+    /// Of which one address and one network may have this many: whoever names them may know only
+    /// itself, under all its ports.
+    pub waiting_crowding: Crowding,
     /// Time between such pings, so that a loaded table is no burst.
     pub ping_interval: Duration,
     /// Contacts of a bootstrap that are remembered.
@@ -303,6 +306,9 @@ pub struct SwarmConfig {
     /// A torrent that lost its last peer asks the DHT again at once, but not sooner than this
     /// after the last time, so that a peer that comes and goes does not keep it asking.
     pub dht_urgent_interval: Duration,
+    /// DHT ports that one connection may name; a peer has one, and another when it restarts its
+    /// node.
+    pub max_dht_ports: u8,
     /// Requests assumed to be queued by a peer that does not say: what most clients do.
     pub default_reqq: u32,
     /// Blocks nobody asked for after which a peer is dropped; some are on their way when they
@@ -448,6 +454,10 @@ impl Default for DhtConfig {
             max_stored_ports: 8,
             max_lookup_peers: 5_000,
             max_waiting_nodes: 1_024,
+            waiting_crowding: Crowding {
+                per_address: 4,
+                per_network: 16,
+            },
             ping_interval: Duration::from_millis(25),
             max_routers: 32,
             reply_peers_v4: 100,
@@ -555,6 +565,7 @@ impl Default for SwarmConfig {
             dht: true,
             dht_retry: secs(4),
             dht_urgent_interval: secs(60),
+            max_dht_ports: 3,
             default_reqq: 250,
             max_unasked_blocks: 256,
             max_early_haves: 8_192,

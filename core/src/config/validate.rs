@@ -191,6 +191,7 @@ impl Config {
         )?;
         check(swarm.max_peers >= 1, "swarm.max_peers", "at least 1")?;
         for (crowding, field) in [
+            (dht.waiting_crowding, "dht.waiting_crowding"),
             (swarm.peer_crowding, "swarm.peer_crowding"),
             (swarm.known_crowding, "swarm.known_crowding"),
             (limits.pending_crowding, "limits.pending_crowding"),

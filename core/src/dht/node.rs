@@ -169,7 +169,7 @@ impl Dht {
             searches: BTreeMap::new(),
             next_search: 0,
             queue: VecDeque::new(),
-            waiting: Waiting::new(dht.max_waiting_nodes),
+            waiting: Waiting::new(dht, config.lab),
             routers: Vec::new(),
             bootstrapped: false,
             bootstrap: Bootstrap::default(),

@@ -163,7 +163,7 @@ impl Dht {
             .query(addr, id, Query::Ping, Purpose::Check, cx)
             .is_err()
         {
-            self.waiting.push_front(addr, id);
+            self.waiting.put_back(addr, id);
         }
         // One more of a family without a socket waits for it and for no timer.
         if !self.waiting.is_empty() {

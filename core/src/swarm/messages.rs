@@ -64,16 +64,28 @@ impl Swarm {
                     self.ask_again(conn, events);
                 }
             }
-            Message::Port(port) => {
-                let addr = SocketAddr::new(peer.addr.ip(), port);
-                if port != 0 && !self.is_private() {
-                    events.push(Event::DhtNode(addr));
-                }
-            }
+            Message::Port(port) => self.on_port(conn, port, events),
             Message::ExtensionHandshake(handshake) => {
                 self.on_extension_handshake(conn, &handshake, events);
             }
             Message::Metadata(message) => self.on_metadata_message(conn, message, events),
+        }
+    }
+
+    /// A peer names the port of its DHT node (BEP 5). Saying it again is of no use, and naming
+    /// many would have us knock at all of them.
+    fn on_port(&mut self, conn: ConnId, port: u16, events: &mut Vec<Event>) {
+        if port == 0 || self.is_private() {
+            return;
+        }
+        let most = self.config.swarm.max_dht_ports;
+        let Some(peer) = self.peers.get_mut(&conn) else {
+            return;
+        };
+        if port != peer.dht_port && peer.dht_ports < most {
+            peer.dht_port = port;
+            peer.dht_ports += 1;
+            events.push(Event::DhtNode(SocketAddr::new(peer.addr.ip(), port)));
         }
     }
 

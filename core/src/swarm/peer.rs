@@ -76,6 +76,10 @@ pub(super) struct Peer {
     pub(super) upload_only: bool,
     /// It answers metadata requests.
     pub(super) metadata: bool,
+    /// The port of its DHT node, as it said last; 0 is unsaid.
+    pub(super) dht_port: u16,
+    /// Ports that it said.
+    pub(super) dht_ports: u8,
     /// We told it what we have.
     pub(super) announced: bool,
     /// Haves below this piece are sent; the rest follows in slices.
@@ -151,6 +155,8 @@ impl Peer {
             opened: false,
             upload_only: false,
             metadata: false,
+            dht_port: 0,
+            dht_ports: 0,
             announced: false,
             haves_from: None,
             choking: true,

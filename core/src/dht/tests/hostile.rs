@@ -152,3 +152,31 @@ fn who_changes_its_id_all_the_time_costs_its_neighbours_next_to_nothing() {
         assert_eq!(known.count(), 0);
     }
 }
+
+#[test]
+fn who_names_all_its_ports_keeps_no_other_node_waiting() {
+    let mut among = Among::new(Config::default());
+    let greedy = |port| SocketAddr::new([80, 1, 2, 3].into(), port);
+    let mut port = 0;
+    let mut late = 0;
+    among.run(Duration::from_secs(30), |among| {
+        for _ in 0..100 {
+            port += 1;
+            among.input(Input::AddNode(greedy(port)));
+        }
+        if port % 500 == 0 {
+            late += 1;
+            let id = among.id(late % 8);
+            among.honest.insert(host(late), id);
+            among.input(Input::AddNode(host(late)));
+        }
+    });
+    among.run(Duration::from_secs(1), |_| {});
+    let known = |addr| among.honest.get(&addr).copied();
+    let pinged = (1..=late).filter(|n| {
+        let addr = host(*n);
+        let id = known(addr).expect("it is honest");
+        among.node.dht.is_good(&id, addr)
+    });
+    assert_eq!((late, pinged.count()), (60, 60));
+}

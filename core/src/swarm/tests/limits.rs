@@ -395,3 +395,17 @@ fn pieces_found_on_disk_are_looked_at_in_slices() {
     );
     assert_ne!(swarm.next_timeout(), Some(now));
 }
+
+#[test]
+fn a_connection_names_a_few_dht_ports_and_each_once() {
+    let (mut swarm, mut events) = without_metadata(config(|swarm| swarm.max_dht_ports = 2));
+    for port in [0, 7, 7, 8, 8, 7, 9, 10] {
+        say(&mut swarm, Message::Port(port), &mut events);
+    }
+    let named = events.iter().filter_map(|event| match event {
+        Event::DhtNode(addr) => Some(addr.port()),
+        _ => None,
+    });
+    assert_eq!(named.collect::<Vec<_>>(), [7, 8]);
+    assert!(closed_for(&events).is_empty());
+}
