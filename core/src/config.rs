@@ -124,10 +124,17 @@ pub struct DhtConfig {
     pub max_stored_torrents: u32,
     /// Peers per info-hash in the peer store.
     pub max_stored_peers: u32,
-    /// Peers one host may have in the peer store, so that nobody fills it alone.
+    /// Peers one host (an address of IPv4, a /64 of IPv6) may have in the peer store, so that
+    /// nobody fills it alone.
     pub max_stored_per_host: u16,
-    /// Ports of one host per info-hash; a few, since hosts behind one router share an address.
+    /// The same of one network (a /24 of IPv4, a /48 of IPv6), whose hosts may all be one
+    /// person's: as much as four hosts.
+    pub max_stored_per_network: u16,
+    /// Endpoints of one host per info-hash; a few, since computers behind one router share an
+    /// address or a /64.
     pub max_stored_ports: u16,
+    /// Peers of one network per info-hash, so that it takes many networks to keep others out.
+    pub max_stored_nearby: u16,
     /// Distinct peers one lookup reports; more are passed over.
     pub max_lookup_peers: u32,
     /// Nodes heard of that wait to be pinged; more are passed over.
@@ -451,7 +458,9 @@ impl Default for DhtConfig {
             max_stored_torrents: 2_000,
             max_stored_peers: 500,
             max_stored_per_host: 100,
+            max_stored_per_network: 400,
             max_stored_ports: 8,
+            max_stored_nearby: 16,
             max_lookup_peers: 5_000,
             max_waiting_nodes: 1_024,
             waiting_crowding: Crowding {

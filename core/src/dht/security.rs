@@ -103,6 +103,16 @@ pub(crate) fn network(ip: IpAddr) -> u128 {
     }
 }
 
+/// What one organisation or line can have, as a number: a /24 of IPv4, a /48 of IPv6; families
+/// never collide.
+#[must_use]
+pub(crate) fn site(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(_) => network(ip),
+        IpAddr::V6(ip) => (u128::from(ip) >> 80) | 1 << 64,
+    }
+}
+
 /// What one host has, as a number: an address of IPv4, a /64 of IPv6; families never collide.
 #[must_use]
 pub(crate) fn host(ip: IpAddr) -> u128 {

@@ -124,7 +124,7 @@ impl Dht {
     ) -> u32 {
         let (from, now) = (to.from, self.seconds());
         let family = &self.families[usize::from(from.is_ipv6())];
-        let token = family.store.has_room(info_hash).then(|| {
+        let token = family.store.has_room(info_hash, from.ip()).then(|| {
             self.tokens
                 .make(from.ip(), info_hash, &mut self.secrets, self.now)
         });

@@ -1,4 +1,6 @@
 //! The peers that others announced to us, of one address family.
+//!
+//! A host is an address of IPv4 or a /64 of IPv6, a network a /24 or a /48.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -24,12 +26,16 @@ pub struct Store {
     own: NodeId,
     torrents: BTreeMap<Distance, Vec<Peer>>,
     /// Peers kept per host, so that one host cannot fill the store.
-    hosts: BTreeMap<IpAddr, u16>,
+    hosts: BTreeMap<u128, u32>,
+    /// Peers kept per network.
+    networks: BTreeMap<u128, u32>,
     swept: Option<Distance>,
     max_torrents: usize,
     max_peers: usize,
-    max_per_host: u16,
+    max_per_host: u32,
+    max_per_network: u32,
     max_ports: usize,
+    max_nearby: usize,
     lifetime: u32,
     lab: bool,
 }
@@ -42,11 +48,14 @@ impl Store {
             own,
             torrents: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            networks: BTreeMap::new(),
             swept: None,
             max_torrents: config.max_stored_torrents as usize,
             max_peers: config.max_stored_peers as usize,
-            max_per_host: config.max_stored_per_host,
+            max_per_host: config.max_stored_per_host.into(),
+            max_per_network: config.max_stored_per_network.into(),
             max_ports: usize::from(config.max_stored_ports),
+            max_nearby: usize::from(config.max_stored_nearby),
             lifetime: u32::try_from(config.peer_lifetime.as_secs()).unwrap_or(u32::MAX),
             lab,
         }
@@ -74,13 +83,21 @@ impl Store {
         self.torrents.len()
     }
 
-    /// Whether an announce would be kept; where not, no token is given, so that the announcer
-    /// turns to our neighbours.
+    /// Whether an announce of somebody at `ip` would be kept; where not, no token is given, so that
+    /// the announcer turns to our neighbours. One that is kept may announce itself again, unless
+    /// there is no room for anybody.
     #[must_use]
-    pub fn has_room(&self, info_hash: &Id20) -> bool {
+    pub fn has_room(&self, info_hash: &Id20, ip: IpAddr) -> bool {
         let distance = self.own.distance(info_hash);
         match self.torrents.get(&distance) {
-            Some(peers) => peers.len() < self.max_peers,
+            Some(peers) => {
+                let host = security::host(ip);
+                peers.len() < self.max_peers
+                    && (self.has_share(peers, ip)
+                        || peers
+                            .iter()
+                            .any(|peer| security::host(peer.addr.ip()) == host))
+            }
             None => {
                 let farther = || {
                     self.torrents
@@ -88,9 +105,27 @@ impl Store {
                         .next_back()
                         .is_some_and(|last| distance < *last)
                 };
-                self.torrents.len() < self.max_torrents || (self.max_torrents > 0 && farther())
+                let places =
+                    self.torrents.len() < self.max_torrents || (self.max_torrents > 0 && farther());
+                places && self.has_share(&[], ip)
             }
         }
+    }
+
+    /// Whether one more of that address, besides `peers`, is within what its host and its network
+    /// may have in all, and its network of one info-hash.
+    fn has_share(&self, peers: &[Peer], ip: IpAddr) -> bool {
+        if security::is_exempt(ip, self.lab) {
+            return true;
+        }
+        let held = |counts: &BTreeMap<u128, u32>, key| counts.get(&key).copied().unwrap_or(0);
+        let site = security::site(ip);
+        let near = |peer: &&Peer| security::site(peer.addr.ip()) == site;
+        held(&self.hosts, security::host(ip)) < self.max_per_host
+            && held(&self.networks, site) < self.max_per_network
+            // Few enough, and nobody need be counted.
+            && (peers.len() < self.max_nearby
+                || peers.iter().filter(near).count() < self.max_nearby)
     }
 
     /// Keeps a peer, or keeps it longer; false where a limit is in the way. `now` in seconds.
@@ -101,34 +136,40 @@ impl Store {
         };
         let distance = self.own.distance(info_hash);
         let ip = addr.ip();
-        let exempt = security::is_exempt(ip, self.lab);
-        if let Some(peers) = self.torrents.get_mut(&distance) {
-            if let Some(known) = peers.iter_mut().find(|known| known.addr == addr) {
-                *known = peer;
-                return true;
-            }
-            // Another port of a host that has all it may: the one it announced longest ago goes.
-            let ports = peers.iter().filter(|known| known.addr.ip() == ip).count();
-            if !exempt && ports >= self.max_ports {
-                let same = peers.iter_mut().filter(|known| known.addr.ip() == ip);
+        let peers = self.torrents.get_mut(&distance);
+        let known = peers.and_then(|peers| peers.iter_mut().find(|known| known.addr == addr));
+        if let Some(known) = known {
+            *known = peer;
+            return true;
+        }
+        // Another endpoint of a host that has all it may: the one it announced longest ago goes.
+        if !security::is_exempt(ip, self.lab)
+            && let Some(peers) = self.torrents.get_mut(&distance)
+        {
+            let host = security::host(ip);
+            let same = |known: &Peer| security::host(known.addr.ip()) == host;
+            if peers.iter().filter(|known| same(known)).count() >= self.max_ports {
+                let same = peers.iter_mut().filter(|known| same(known));
                 if let Some(oldest) = same.min_by_key(|known| known.expires) {
                     *oldest = peer;
                 }
                 return true;
             }
         }
-        let held = self.hosts.get(&ip).copied().unwrap_or(0);
-        if !self.has_room(info_hash) || (!exempt && held >= self.max_per_host) {
+        let peers = self.torrents.get(&distance).map_or(&[][..], Vec::as_slice);
+        if !self.has_room(info_hash, ip) || !self.has_share(peers, ip) {
             return false;
         }
         if !self.torrents.contains_key(&distance)
             && self.torrents.len() >= self.max_torrents
             && let Some((_, peers)) = self.torrents.pop_last()
         {
-            peers.iter().for_each(|peer| release(&mut self.hosts, peer));
+            let (hosts, networks) = (&mut self.hosts, &mut self.networks);
+            peers.iter().for_each(|peer| release(hosts, networks, peer));
         }
         self.torrents.entry(distance).or_default().push(peer);
-        *self.hosts.entry(ip).or_default() += 1;
+        *self.hosts.entry(security::host(ip)).or_default() += 1;
+        *self.networks.entry(security::site(ip)).or_default() += 1;
         true
     }
 
@@ -170,11 +211,11 @@ impl Store {
                 return;
             };
             let distance = *distance;
-            let hosts = &mut self.hosts;
+            let (hosts, networks) = (&mut self.hosts, &mut self.networks);
             peers.retain(|peer| {
                 let fresh = peer.expires > now;
                 if !fresh {
-                    release(hosts, peer);
+                    release(hosts, networks, peer);
                 }
                 fresh
             });
@@ -186,12 +227,14 @@ impl Store {
     }
 }
 
-fn release(hosts: &mut BTreeMap<IpAddr, u16>, peer: &Peer) {
+fn release(hosts: &mut BTreeMap<u128, u32>, networks: &mut BTreeMap<u128, u32>, peer: &Peer) {
     let ip = peer.addr.ip();
-    if let Some(held) = hosts.get_mut(&ip) {
-        *held -= 1;
-        if *held == 0 {
-            hosts.remove(&ip);
+    for (counts, key) in [(hosts, security::host(ip)), (networks, security::site(ip))] {
+        if let Some(held) = counts.get_mut(&key) {
+            *held -= 1;
+            if *held == 0 {
+                counts.remove(&key);
+            }
         }
     }
 }
@@ -217,8 +260,13 @@ mod tests {
         Id20(id)
     }
 
+    /// An address in a /24 of its own.
     fn addr(n: u32) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4((0x0800_0000 + n).into()), 6881)
+        SocketAddr::new(IpAddr::V4((0x0800_0000 + (n << 8)).into()), 6881)
+    }
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
     }
 
     fn all(store: &Store, n: u32, now: u32) -> BTreeSet<SocketAddr> {
@@ -229,7 +277,7 @@ mod tests {
     fn five_hundred_peers_are_kept_and_then_there_is_no_room() {
         let mut store = store();
         assert!((0..500).all(|n| store.announce(&hash(1), addr(n), 0)));
-        assert!(!store.has_room(&hash(1)));
+        assert!(!store.has_room(&hash(1), addr(500).ip()));
         assert!(!store.announce(&hash(1), addr(500), 0));
         assert!(store.announce(&hash(1), addr(3), 9));
         assert_eq!(all(&store, 1, 1).len(), 500);
@@ -239,7 +287,7 @@ mod tests {
     fn two_thousand_info_hashes_are_kept_and_the_closer_one_wins() {
         let mut store = store();
         assert!((1..=2_000).all(|n| store.announce(&hash(n), addr(n), 0)));
-        assert!(!store.has_room(&hash(2_001)));
+        assert!(!store.has_room(&hash(2_001), addr(1).ip()));
         assert!(!store.announce(&hash(2_001), addr(1), 0));
         assert!(store.announce(&hash(0), addr(1), 0));
         assert_eq!((store.len(), all(&store, 2_000, 1).len()), (2_000, 0));
@@ -262,8 +310,62 @@ mod tests {
             .filter(|n| store.announce(&hash(*n), addr(1), 0))
             .count();
         assert_eq!(held, 92);
-        let local = "127.0.0.1:1".parse().unwrap();
+        assert!(!store.has_room(&hash(1_000), addr(1).ip()));
+        assert!(store.has_room(&hash(1), addr(1).ip()));
+        let local = at("127.0.0.1:1");
         assert!((1_000..1_500).all(|n| store.announce(&hash(n), local, 0)));
+    }
+
+    #[test]
+    fn one_network_gets_a_share_of_an_info_hash_and_leaves_the_rest_to_others() {
+        let mut store = store();
+        let near = |n: u8| SocketAddr::from(([8, 8, 4, n], 1));
+        let kept = (0..255).filter(|n| store.announce(&hash(1), near(*n), 0));
+        assert_eq!(kept.count(), 16);
+        let asks = |store: &Store, addr: SocketAddr| store.has_room(&hash(1), addr.ip());
+        assert!(!asks(&store, near(99)) && asks(&store, near(3)));
+        assert!(asks(&store, at("8.8.5.1:1")) && store.announce(&hash(1), near(3), 9));
+        // Of IPv6 a host is a /64, and a network a /48.
+        let mut store = self::store();
+        let host = |n: u32| at(&std::format!("[2001:db8:1:1::{n:x}]:1"));
+        assert!((1..500).all(|n| store.announce(&hash(1), host(n), n)));
+        let kept = all(&store, 1, 1);
+        assert_eq!(kept.len(), 8);
+        assert!(kept.contains(&host(499)) && !kept.contains(&host(491)));
+        let line = |n: u32| at(&std::format!("[2001:db8:1:{n:x}::1]:1"));
+        let kept = (2..100).filter(|n| store.announce(&hash(1), line(*n), 0));
+        assert_eq!(kept.count(), 8);
+        assert!(!asks(&store, line(99)) && asks(&store, at("[2001:db8:2::1]:1")));
+        // Loopback hosts are all in one network, and many.
+        let mut store = self::store();
+        let local = |n: u8| SocketAddr::from(([127, 0, 0, n], 1));
+        assert!((0..255).all(|n| store.announce(&hash(1), local(n), 0)));
+    }
+
+    #[test]
+    fn one_network_gets_a_share_of_the_store() {
+        let mut store = store();
+        let near = |n: u32| SocketAddr::from(([8, 8, 4, (n % 100) as u8], 1));
+        let kept = (1..1_000).filter(|n| store.announce(&hash(*n), near(*n), 0));
+        assert_eq!(kept.count(), 400);
+        assert!(!store.has_room(&hash(999), near(1).ip()));
+        assert!(store.announce(&hash(999), at("8.8.5.1:1"), 0));
+        for _ in 0..100 {
+            store.sweep(9_999, 16);
+        }
+        assert!(store.networks.is_empty() && store.announce(&hash(1), near(1), 9_999));
+    }
+
+    #[test]
+    fn more_are_kept_of_a_near_host_than_sixteen_bits_count() {
+        let mut store = store();
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let all = (1..=140).flat_map(|n| (1..=500).map(move |port| (n, port)));
+        assert!(
+            all.into_iter()
+                .all(|(n, port)| store.announce(&hash(n), local(port), 0))
+        );
+        assert_eq!(store.hosts.values().sum::<u32>(), 70_000);
     }
 
     #[test]
@@ -282,7 +384,7 @@ mod tests {
         for _ in 0..10 {
             store.sweep(9_999, 16);
         }
-        assert!(store.is_empty() && store.hosts.is_empty());
+        assert!(store.is_empty() && store.hosts.is_empty() && store.networks.is_empty());
     }
 
     #[test]

@@ -6,11 +6,12 @@ use std::vec;
 use std::vec::Vec;
 
 use super::alone::Alone;
-use super::world::V4;
+use super::world::{V4, V6};
 use crate::config::Config;
 use crate::dht::Input;
 use crate::dht::krpc::{self, Asker, Kind, Message, Query, Response, Want};
 use crate::id::{Id20, NodeId};
+use crate::rng::{Choice, Label};
 use crate::time::{Duration, Instant};
 
 /// One node and whoever answers it.
@@ -179,4 +180,43 @@ fn who_names_all_its_ports_keeps_no_other_node_waiting() {
         among.node.dht.is_good(&id, addr)
     });
     assert_eq!((late, pinged.count()), (60, 60));
+}
+
+/// Asks for the token of an info-hash, and announces with it; whether there was one.
+fn announces(node: &mut Alone, from: &str, hash: Id20) -> bool {
+    let answer = node.query(from, Query::GetPeers(hash)).unwrap();
+    let token = Message::decode(&answer).unwrap().body.token;
+    let token = token.map(<[u8]>::to_vec);
+    if let Some(token) = &token {
+        node.query(from, Query::Announce(hash, Some(1000), token));
+    }
+    node.now = node.now + Duration::from_millis(500);
+    token.is_some()
+}
+
+#[test]
+fn one_network_cannot_keep_all_others_from_announcing() {
+    let hash = Id20([0x22; 20]);
+    for (v6, honest) in [(true, "[2a00:1:2:3::1]:6881"), (false, "9.9.9.9:6881")] {
+        let mut node = Alone::new(Config::default());
+        if v6 {
+            let local = "[2001:db8:ffff::1]:6881".parse().unwrap();
+            node.input(Input::SocketUp(V6, local));
+        }
+        for n in 0..600 {
+            // Every address of one /24, and more than enough of one /64.
+            let from = if v6 {
+                std::format!("[2001:db8:0:1::{n:x}]:6881")
+            } else {
+                std::format!("8.8.4.{}:{}", n % 256, 6_000 + n)
+            };
+            announces(&mut node, &from, hash);
+        }
+        assert!(announces(&mut node, honest, hash), "{honest}");
+        let mut choice = Choice::new(&[1; 32], Label::Custom(1));
+        let store = &node.dht.families[usize::from(v6)].store;
+        let kept = store.sample(&hash, 1_000, node.dht.seconds(), &mut choice);
+        let expected = if v6 { 8 } else { 16 };
+        assert_eq!(kept.count(), expected + 1);
+    }
 }

@@ -123,10 +123,10 @@ fn a_full_slot_gives_no_token() {
     }
 }
 
-/// Fills the peer store through announces, each from an address of its own.
+/// Fills the peer store through announces, each from a network of its own.
 fn announce_many(node: &mut Alone, hash: Id20, count: u32) {
     for n in 0..count {
-        let from = SocketAddr::new(Ipv4Addr::from(0x0900_0000 + n).into(), 1000);
+        let from = SocketAddr::new(Ipv4Addr::from(0x0900_0000 + (n << 8)).into(), 1000);
         let from = std::format!("{from}");
         let answer = node.query(&from, Query::GetPeers(hash)).unwrap();
         let token = Message::decode(&answer)
