@@ -3,9 +3,7 @@
 use alloc::vec::Vec;
 use core::hash::Hash;
 
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
-
+use crate::keyed::Keyed;
 use crate::time::Instant;
 
 /// A queue of deadlines over keys of type `K`, at most one for each key.
@@ -18,15 +16,15 @@ use crate::time::Instant;
 pub struct Deadlines<K> {
     /// A binary heap, earliest first; of one moment, the smallest key first.
     heap: Vec<(Instant, K)>,
-    /// Where in the heap each key is. For look-ups only, so its order does not matter.
-    places: HashMap<K, u32, FixedState>,
+    /// Where in the heap each key is.
+    places: Keyed<K, u32>,
 }
 
 impl<K> Default for Deadlines<K> {
     fn default() -> Self {
         Self {
             heap: Vec::new(),
-            places: HashMap::with_hasher(FixedState::with_seed(0)),
+            places: Keyed::default(),
         }
     }
 }

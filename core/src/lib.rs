@@ -5,6 +5,7 @@
 
 #![no_std]
 #![forbid(unsafe_code)]
+#![deny(clippy::iter_over_hash_type)]
 
 extern crate alloc;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub mod engine;
 pub mod event;
 pub mod id;
 pub mod io;
+mod keyed;
 pub mod lsd;
 pub mod metadata;
 pub mod metainfo;
