@@ -9,6 +9,7 @@ pub mod demo;
 pub mod display;
 pub mod error;
 pub mod host;
+mod keep;
 mod nearby;
 pub mod net;
 pub mod offline;

@@ -13,6 +13,7 @@ use crate::cli::{
 use crate::display::{Reporter, note};
 use crate::error::{DONE, Failure};
 use crate::host::{App, Arrival, Inbox, Setup};
+use crate::keep::{Kept, content_paths};
 use crate::offline::{self, Outer};
 use crate::session::{Contacts, DhtApp, DhtTask, Goal, SeedGoal, TorrentApp, TorrentPlan};
 use crate::sockets::Listen;
@@ -123,7 +124,8 @@ fn download(args: DownloadArgs) -> Result<Setup, Failure> {
         ratio: args.seed_ratio,
         time: args.seed_time,
     });
-    torrent_setup(net, source, goal, args.output, |add| {
+    let file = matches!(source, Source::Torrent(..)).then(|| PathBuf::from(&args.source));
+    torrent_setup(net, source, file, goal, args.output, |add| {
         add.peers = args.peer;
         add.select = args.select.map(|select| select.0).unwrap_or_default();
         add.sequential = args.sequential;
@@ -144,7 +146,8 @@ fn seed(args: SeedArgs) -> Result<Setup, Failure> {
     }
     let source = Source::Torrent(Box::new(torrent), raw);
     transferable(&source)?;
-    torrent_setup(net, source, Goal::Seed, args.data, |add| {
+    let file = Some(args.torrent);
+    torrent_setup(net, source, file, Goal::Seed, args.data, |add| {
         add.peers = args.peer;
         add.check = true;
     })
@@ -163,6 +166,7 @@ fn metadata(args: MetadataArgs) -> Result<Setup, Failure> {
     torrent_setup(
         net,
         source,
+        None,
         Goal::Metadata(args.output),
         ".".into(),
         |add| {
@@ -175,12 +179,38 @@ fn metadata(args: MetadataArgs) -> Result<Setup, Failure> {
 fn torrent_setup(
     net: NetArgs,
     source: Source,
+    file: Option<PathBuf>,
     goal: Goal,
     folder: PathBuf,
     fill: impl FnOnce(&mut AddTorrent),
 ) -> Result<Setup, Failure> {
     let state = StateDir::choose(net.state_dir.as_deref())?;
     let info_hash = source.hashes().short();
+    let mut kept = Kept::default();
+    kept.add_config(net.config.as_deref());
+    kept.add_table(state.as_ref());
+    kept.add_resume(state.as_ref(), info_hash);
+    if let Some(file) = file {
+        kept.add("SOURCE", file);
+    }
+    if let Goal::Metadata(output) = &goal {
+        kept.check("--output", output)?;
+        kept.add("the file of --output", output);
+    }
+    // What the content may not be: known beforehand, or when its files are opened.
+    let reserved: Vec<PathBuf> = kept
+        .paths()
+        .chain(net.record.as_deref())
+        .map(Into::into)
+        .collect();
+    if let Source::Torrent(torrent, _) = &source {
+        if matches!(goal, Goal::Download(_)) {
+            for path in content_paths(&torrent.info, &folder) {
+                kept.check("--output", &path)?;
+            }
+        }
+        kept.add_content(&torrent.info, &folder);
+    }
     let name = source.name();
     let outer = match &source {
         Source::Magnet(magnet, _) => Outer {
@@ -210,8 +240,9 @@ fn torrent_setup(
         outer,
     };
     let app = TorrentApp::new(plan, Reporter::new(net.output));
-    let mut parts = Parts::new(&net, state)?;
+    let mut parts = Parts::new(&net, state, &kept)?;
     parts.storage.output = Some(folder);
+    parts.storage.reserved = reserved;
     parts.storage.read_only = read_only;
     parts.setup(Box::new(app))
 }
@@ -243,10 +274,13 @@ fn dht(command: DhtCommand) -> Result<Setup, Failure> {
     net.no_lsd = true;
     let state = StateDir::choose(net.state_dir.as_deref())?;
     let contacts = Contacts::of(&net, state.as_ref());
+    let mut kept = Kept::default();
+    kept.add_config(net.config.as_deref());
+    kept.add_table(state.as_ref());
     // One question is no node: it must not replace the table of one.
     let state = state.filter(|_| task == DhtTask::Run);
     let app = DhtApp::new(task, contacts, state.clone(), Reporter::new(net.output))?;
-    let mut parts = Parts::new(&net, state)?;
+    let mut parts = Parts::new(&net, state, &kept)?;
     parts.config.dht.read_only = read_only;
     if router {
         parts.config.dht.max_stored_torrents = 0;
@@ -295,7 +329,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(net: &NetArgs, state: Option<StateDir>) -> Result<Self, Failure> {
+    fn new(net: &NetArgs, state: Option<StateDir>, kept: &Kept) -> Result<Self, Failure> {
         let mut config = Config {
             lab: net.lab,
             tcp: !net.no_tcp,
@@ -314,13 +348,14 @@ impl Parts {
         } else {
             net.listen.iter().copied().map(Listen::exactly).collect()
         };
-        if let Some(path) = &net.record
-            && !may_become_file(path)
-        {
-            return Err(Failure::usage(format!(
-                "--record: {}: expected a file in a folder that exists",
-                path.display()
-            )));
+        if let Some(path) = &net.record {
+            if !may_become_file(path) {
+                return Err(Failure::usage(format!(
+                    "--record: {}: expected a file in a folder that exists",
+                    path.display()
+                )));
+            }
+            kept.check("--record", path)?;
         }
         Ok(Self {
             config,

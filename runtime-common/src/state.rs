@@ -171,11 +171,23 @@ impl StateDir {
         self.root.join("resume").join(format!("{info_hash}.writes"))
     }
 
+    /// Where the table is saved.
+    pub(crate) fn table_path(&self) -> PathBuf {
+        self.root.join("dht.table")
+    }
+
+    /// Where what is saved of a torrent is, and the journal beside it.
+    pub(crate) fn resume_paths(&self, info_hash: Id20) -> [PathBuf; 2] {
+        let saved = self.root.join("resume").join(format!("{info_hash}.resume"));
+        [saved, self.journal(info_hash)]
+    }
+
     fn path(&self, kind: StateKind) -> Option<PathBuf> {
         match kind {
-            StateKind::DhtTable => Some(self.root.join("dht.table")),
+            StateKind::DhtTable => Some(self.table_path()),
             StateKind::Resume(hash) => {
-                Some(self.root.join("resume").join(format!("{hash}.resume")))
+                let [saved, _] = self.resume_paths(hash);
+                Some(saved)
             }
             _ => None,
         }

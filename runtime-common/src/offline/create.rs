@@ -17,7 +17,8 @@ use super::walk::{is_executable, modified, walk};
 use crate::cli::CreateArgs;
 use crate::display::{Reporter, bytes as human};
 use crate::error::{DONE, Failure};
-use crate::state::write_atomic;
+use crate::keep::Kept;
+use crate::state::{StateDir, write_atomic};
 use crate::storage::{Storage, StorageConfig};
 
 /// Smallest and largest piece length, bytes.
@@ -42,7 +43,8 @@ pub struct CreatePlan {
     pub private: bool,
     /// What surrounds `info`.
     pub outer: Outer,
-    /// Left out when the folder is walked: the file that is written.
+    /// The file that is written: a torrent of that name is left out when the folder is walked, and
+    /// anything else of that name is content, which is not overwritten.
     pub skip: Option<PathBuf>,
 }
 
@@ -128,8 +130,7 @@ impl Content {
             };
             vec![(source, modified(&meta))]
         } else {
-            let skip = given.skip.as_ref().and_then(|it| it.canonicalize().ok());
-            walk(path, skip.as_deref())?
+            walk(path, given.skip.as_deref())?
         };
         let total = found
             .iter()
@@ -296,6 +297,12 @@ pub fn create_command(args: CreateArgs) -> Result<u8, Failure> {
         },
         skip: Some(args.output.clone()),
     };
+    // What is found in a folder is looked at as it is found.
+    let mut kept = Kept::default();
+    kept.add_config(args.config.as_deref());
+    kept.add_table(StateDir::choose(args.state_dir.as_deref())?.as_ref());
+    kept.add("PATH", &args.path);
+    kept.check("--output", &args.output)?;
     crate::signals::exit_at_first()
         .map_err(|error| Failure::failed(format!("signals: {error}")))?;
     let created = create(&plan)?;

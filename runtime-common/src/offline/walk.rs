@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use trackerless_core::metainfo::Source;
 
 use crate::error::Failure;
+use crate::keep::{Place, would_replace};
 
 /// Files and folders below one another at most.
 const MAX_DEPTH: usize = 64;
@@ -15,10 +16,15 @@ const MAX_DEPTH: usize = 64;
 /// A file, and when it was changed last.
 pub(super) type Found = (Source, Option<SystemTime>);
 
-/// Every file below `root` but `skip`, with what a torrent tells of it.
-pub(super) fn walk(root: &Path, skip: Option<&Path>) -> Result<Vec<Found>, Failure> {
+/// Every file below `root`, with what a torrent tells of it; `output` is left out where it is a
+/// torrent from before.
+///
+/// # Errors
+/// What cannot be read or be in a torrent, and content that `output` would take the place of.
+pub(super) fn walk(root: &Path, output: Option<&Path>) -> Result<Vec<Found>, Failure> {
     let wrong =
         |path: &Path, message: &str| Failure::usage(format!("{}: {message}", path.display()));
+    let place = output.and_then(Place::of);
     let mut found = Vec::new();
     let mut open: Vec<(PathBuf, Vec<String>)> = vec![(root.to_owned(), Vec::new())];
     while let Some((folder, elements)) = open.pop() {
@@ -43,7 +49,13 @@ pub(super) fn walk(root: &Path, skip: Option<&Path>) -> Result<Vec<Found>, Failu
             } else if !meta.is_file() {
                 let expected = "expected a file or folder, not a link or a device";
                 return Err(wrong(&path, expected));
-            } else if !skip.is_some_and(|skip| path.canonicalize().is_ok_and(|it| it == skip)) {
+            } else if let Some(output) = output.filter(|_| place == Place::of(&path)) {
+                // Under another name it would be content that is missing from the torrent.
+                let same = output.canonicalize().ok() == path.canonicalize().ok();
+                if !same || crate::source::torrent(&path).is_err() {
+                    return Err(would_replace("--output", output, "a file of the content"));
+                }
+            } else {
                 let source = Source {
                     path: elements,
                     length: meta.len(),

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use trackerless_core::metainfo::Info;
 
 use super::lock;
+use crate::keep::Place;
 use crate::stamp::{Stamp, Watch};
 
 /// Slices of one `pwritev`; what every system takes.
@@ -28,6 +29,7 @@ pub struct FileStore {
     root: PathBuf,
     open: Mutex<OpenFiles>,
     watch: Option<Watch>,
+    reserved: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -51,7 +53,13 @@ impl FileStore {
                 order: VecDeque::new(),
             }),
             watch: None,
+            reserved: Vec::new(),
         }
+    }
+
+    /// Refuses from now on to write to any of these, under whatever name.
+    pub(crate) fn reserve(&mut self, files: &[PathBuf]) {
+        self.reserved = files.to_vec();
     }
 
     /// Notes every write from now on in a journal at `journal`, for [`FileStore::stamp`].
@@ -273,6 +281,14 @@ impl FileStore {
             Mode::from_raw_mode(mode),
         )?);
         regular(&opened)?;
+        let place = Place::of_open(&opened)?;
+        if self
+            .reserved
+            .iter()
+            .any(|path| Place::of(path) == Some(place.clone()))
+        {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
         // A longer file of that name would never equal the torrent's.
         if opened.metadata()?.len() > file.length {
             opened.set_len(file.length)?;

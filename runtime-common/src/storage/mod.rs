@@ -44,6 +44,8 @@ pub struct StorageConfig {
     pub sync_on_close: bool,
     /// Where torrents without a folder of their own are put; without it they are refused.
     pub output: Option<PathBuf>,
+    /// Files that are never written as content, whatever a torrent calls its own.
+    pub reserved: Vec<PathBuf>,
     /// Where state is saved; without it saving succeeds and keeps nothing.
     pub state: Option<StateDir>,
 }
@@ -57,6 +59,7 @@ impl Default for StorageConfig {
             read_only: false,
             sync_on_close: true,
             output: None,
+            reserved: Vec::new(),
             state: None,
         }
     }

@@ -251,6 +251,7 @@ impl Worker {
         let root = self.shared.folder(&short).ok_or(JobError::Permission)?;
         let config = &self.shared.config;
         let mut store = FileStore::new(info, root, config.max_open_files);
+        store.reserve(&config.reserved);
         if let Some(state) = config.state.as_ref().filter(|_| !config.read_only) {
             store.watch(state.journal(short));
         }

@@ -1,0 +1,5 @@
+//! No command writes over what it reads. The cases are the same for every binary.
+
+const BINARY: &str = env!("CARGO_BIN_EXE_trackerless-tokio");
+
+include!("../../tests/shared/keeps_files.rs");
