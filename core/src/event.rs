@@ -98,6 +98,16 @@ pub enum Event {
         /// The torrent.
         torrent: TorrentId,
     },
+    /// A file was selected (by the embedder, or by `so` of a magnet link, BEP 53) that the torrent
+    /// does not have, as its metadata shows; it is stopped before anything is fetched.
+    BadSelection {
+        /// The torrent.
+        torrent: TorrentId,
+        /// The smallest index that is none.
+        index: u32,
+        /// Files the torrent has: indices are below it.
+        files: u32,
+    },
     /// Storage of a torrent failed; it is stopped.
     StorageFailed {
         /// The torrent.
@@ -147,6 +157,8 @@ pub enum Done {
 pub enum CommandError {
     /// The magnet link or torrent is wrong: what, where, and what was expected.
     BadSource(String),
+    /// A file is selected that the torrent does not have: an index, and how many files there are.
+    BadSelection(u32, u32),
     /// That torrent is already here.
     Duplicate(TorrentId),
     /// No such torrent.

@@ -15,7 +15,9 @@ use crate::error::{DONE, Failure};
 use crate::host::{App, Arrival, Inbox, Setup};
 use crate::keep::{Kept, content_paths};
 use crate::offline::{self, Outer};
-use crate::session::{Contacts, DhtApp, DhtTask, Goal, SeedGoal, TorrentApp, TorrentPlan};
+use crate::session::{
+    Contacts, DhtApp, DhtTask, Goal, SeedGoal, TorrentApp, TorrentPlan, no_such_file,
+};
 use crate::sockets::Listen;
 use crate::source::Source;
 use crate::state::{StateDir, nearest_existing};
@@ -104,10 +106,7 @@ fn download(args: DownloadArgs) -> Result<Setup, Failure> {
     if let (Some(select), Source::Torrent(torrent, _)) = (&args.select, &source) {
         let files = torrent.info.files.len();
         if let Some(beyond) = select.0.iter().find(|&&index| index as usize >= files) {
-            return Err(Failure::usage(format!(
-                "--select: {beyond}: expected file numbers from 0 to {}",
-                files - 1
-            )));
+            return Err(no_such_file("--select", *beyond, files));
         }
     }
     // A folder is made by the first write, but a file in its place is told now.

@@ -187,6 +187,7 @@ fn happens_once(event: &Event) -> bool {
             | Event::Metadata { .. }
             | Event::Checked { .. }
             | Event::Complete { .. }
+            | Event::BadSelection { .. }
             | Event::StorageFailed { .. }
     )
 }

@@ -95,3 +95,55 @@ fn a_state_folder_that_cannot_be_written_is_told_once() {
     assert_eq!(said.matches("warning: ").count(), 1, "{said}");
     assert!(said.contains("--state-dir"), "{said}");
 }
+
+/// Starts a seed of `torrent` and returns it with the address that it listens on.
+fn seed(folder: &Path) -> (Child, String) {
+    let line = [&["seed", "a.torrent", "--data", ".", "--json"], &LOOPBACK[..], ALONE].concat();
+    let mut child = command(folder, &line)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the command runs");
+    let mut said = String::new();
+    let stdout = child.stdout.as_mut().expect("it is piped");
+    BufReader::new(stdout)
+        .read_line(&mut said)
+        .expect("it speaks");
+    let address = said.split("\"address\":\"").nth(1).expect("it listens");
+    let address = address.split('"').next().expect("it ends").to_owned();
+    (child, address)
+}
+
+/// Nobody is found but who is named.
+const ALONE: &[&str] = &["--no-dht", "--no-lsd"];
+
+#[test]
+fn a_file_that_is_none_is_told_as_soon_as_the_metadata_is_there() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    torrent(folder.path());
+    fs::write(folder.path().join("file"), [7; 20_000]).expect("the folder can be written");
+    let magnet = run(folder.path(), &["show", "a.torrent", "--magnet"]);
+    let magnet = text(&magnet.stdout).trim().to_owned();
+    let (mut seed, address) = seed(folder.path());
+    let so = format!("{magnet}&so=0,5");
+    let none = "expected only 0, as there is one file";
+    for (link, select, reason) in [
+        (&magnet, &["--select", "99"][..], format!("--select: 99: {none}")),
+        (&magnet, &["--select", "0,7-8"], format!("--select: 7: {none}")),
+        (&so, &[], format!("so of the magnet link: 5: {none}")),
+    ] {
+        let options = [&["--peer", &address, "-o", "new"], &LOOPBACK[..], ALONE, select].concat();
+        let line = [&["download", link.as_str()], &options[..]].concat();
+        let output = run(folder.path(), &line);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{line:?} says {said}");
+        let last = said.lines().last().expect("it says something");
+        assert_eq!(last, format!("error: {reason}"), "{line:?}");
+        assert!(!folder.path().join("new").exists(), "{line:?}");
+    }
+    // What the command line selects goes before what the link does.
+    let options = [&["--peer", &address, "--select", "0", "-o", "new"], &LOOPBACK[..], ALONE].concat();
+    let output = run(folder.path(), &[&["download", so.as_str()], &options[..]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    seed.kill().and_then(|()| seed.wait().map(drop)).expect("it runs");
+}

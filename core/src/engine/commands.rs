@@ -174,17 +174,23 @@ impl Engine {
         if let Some(info) = &parsed.info {
             check_transferable(info)?;
         }
+        let select = if add.select.is_empty() {
+            parsed.select
+        } else {
+            add.select
+        };
+        if let Some(info) = parsed.info.as_ref().filter(|_| !add.metadata_only)
+            && let Some(index) = swarm::beyond(&select, info)
+        {
+            return Err(CommandError::BadSelection(index, info.files.len() as u32));
+        }
         let private = parsed.info.as_ref().is_some_and(|info| info.private);
         let hashes = parsed
             .info
             .as_ref()
             .map_or(parsed.hashes, |info| info.hashes);
         let options = swarm::Options {
-            select: if add.select.is_empty() {
-                parsed.select
-            } else {
-                add.select
-            },
+            select,
             sequential: add.sequential,
             metadata_only: add.metadata_only,
             check: add.check,

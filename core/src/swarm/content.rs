@@ -165,6 +165,13 @@ impl Content {
     }
 }
 
+/// The smallest index of `select` that is none of a file.
+pub(crate) fn beyond(select: &[u32], info: &Info) -> Option<u32> {
+    let files = info.files.len();
+    let beyond = select.iter().copied().filter(|&it| it as usize >= files);
+    beyond.min()
+}
+
 /// The pieces that hold a byte of a wanted file, in rising ranges that do not meet; every piece
 /// when nothing is selected.
 fn wanted_ranges(info: &Info, select: &[u32]) -> Vec<Range<u32>> {

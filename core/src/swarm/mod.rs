@@ -32,6 +32,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
 
+pub(crate) use content::beyond;
 pub use io::{Event, Grant, Hello, Input, Job, JobToken, Options, Setup, Want};
 
 use self::choker::{Choker, ChokerConfig};

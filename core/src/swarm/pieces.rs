@@ -4,7 +4,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::content::Content;
+use super::content::{Content, beyond};
 use super::{Event, Job, JobToken, Pending, Phase, Swarm};
 use crate::event;
 use crate::io::{Digest, JobError, JobResult, Opened};
@@ -44,6 +44,19 @@ impl Swarm {
         }
         if info.version == Version::V2 || info.piece_count > self.config.swarm.max_pieces {
             self.storage_failed(None, JobError::Unsupported, events);
+            return;
+        }
+        if let Some(index) = beyond(&self.options.select, &info) {
+            let files = info.files.len() as u32;
+            self.public(
+                event::Event::BadSelection {
+                    torrent,
+                    index,
+                    files,
+                },
+                events,
+            );
+            self.halt(events);
             return;
         }
         self.phase = Phase::Opening;

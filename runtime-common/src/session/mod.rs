@@ -13,6 +13,7 @@ use crate::display::Reporter;
 
 pub use contacts::Contacts;
 pub use dht::{DhtApp, DhtTask};
+pub(crate) use torrent::no_such_file;
 pub use torrent::{Goal, SeedGoal, TorrentApp, TorrentPlan};
 
 /// Seconds a shutdown may take to say goodbye before the process ends anyway.

@@ -205,6 +205,15 @@ impl TorrentApp {
         }
     }
 
+    fn no_such_file(&self, index: u32, files: u32) -> Failure {
+        // What the command line selects goes before what the link does.
+        let given = match self.plan.add.select.is_empty() {
+            false => "--select",
+            true => "so of the magnet link",
+        };
+        no_such_file(given, index, files as usize)
+    }
+
     fn seeded_enough(&self) -> bool {
         let (Goal::Download(goal), Some(since)) = (&self.plan.goal, self.complete) else {
             return false;
@@ -307,6 +316,7 @@ impl TorrentApp {
             (TAG_TASK, Err(error)) => {
                 let failure = match &**error {
                     CommandError::BadSource(message) => Failure::usage(message.clone()),
+                    CommandError::BadSelection(index, files) => self.no_such_file(*index, *files),
                     other => Failure::failed(command_error(other)),
                 };
                 self.fail(failure)
@@ -410,6 +420,10 @@ impl App for TorrentApp {
                     blame.join(", ")
                 ));
             }
+            Event::BadSelection { index, files, .. } => {
+                let failure = self.no_such_file(*index, *files);
+                return self.fail(failure);
+            }
             Event::StorageFailed { piece, error, .. } => {
                 let place = piece.map_or(String::new(), |piece| format!(" (piece {piece})"));
                 let message = format!("{}{place}: {}", self.plan.name, job_error(*error));
@@ -446,10 +460,22 @@ impl App for TorrentApp {
     }
 }
 
+/// That a torrent has no file `index`, which `given` selects.
+pub(crate) fn no_such_file(given: &str, index: u32, files: usize) -> Failure {
+    let expected = match files {
+        0 | 1 => "only 0, as there is one file".to_owned(),
+        files => format!("file numbers from 0 to {}", files - 1),
+    };
+    Failure::usage(format!("{given}: {index}: expected {expected}"))
+}
+
 pub(super) fn command_error(error: &CommandError) -> String {
     match error {
         CommandError::BadSource(message) => message.clone(),
         CommandError::Duplicate(_) => "the torrent is here already".into(),
+        CommandError::BadSelection(index, files) => {
+            format!("there is no file {index}: the torrent has {files}")
+        }
         CommandError::UnknownTorrent => "no such torrent".into(),
         CommandError::Limit(limit) => format!("a limit is reached: {limit}"),
         CommandError::NoDht => "the DHT is off, or has no socket".into(),

@@ -44,6 +44,37 @@ fn say(swarm: &mut Swarm, message: Message, events: &mut Vec<Event>) {
 }
 
 #[test]
+fn a_file_that_is_none_is_refused_when_the_metadata_shows_it() {
+    let info = torrent(PIECE, PIECE);
+    let begun = |select: &[u32]| {
+        let mut events = Vec::new();
+        let options = Options {
+            select: select.to_vec(),
+            ..Options::default()
+        };
+        let setup = world::setup(&info, options);
+        let now = Instant::from_micros(1);
+        let _ = Swarm::new(Arc::new(Config::default()), setup, now, &mut events);
+        events
+    };
+    let opens = |events: &[Event]| {
+        let mut all = events.iter();
+        all.any(|event| matches!(event, Event::Job(_, Job::Open(_))))
+    };
+    assert!(opens(&begun(&[0])) && opens(&begun(&[])));
+    for select in [&[99][..], &[0, 7, 1]] {
+        let events = begun(select);
+        assert!(!opens(&events), "{select:?}");
+        let told = events.iter().find_map(|event| match event {
+            Event::Public(Public::BadSelection { index, files, .. }) => Some((*index, *files)),
+            _ => None,
+        });
+        let smallest = if select.len() == 1 { 99 } else { 1 };
+        assert_eq!(told, Some((smallest, 1)), "{select:?}");
+    }
+}
+
+#[test]
 fn haves_before_the_metadata_are_bounded() {
     let (mut swarm, mut events) = without_metadata(config(|swarm| swarm.max_early_haves = 5));
     (0..5).for_each(|piece| say(&mut swarm, Message::Have(piece), &mut events));

@@ -120,6 +120,25 @@ fn a_seed_without_its_content_fails_before_anything_is_fetched() {
 }
 
 #[test]
+fn a_file_that_is_none_ends_the_download_as_a_wrong_command_line() {
+    for (select, given) in [(&[0, 99][..], "--select"), (&[], "so of the magnet link")] {
+        let mut app = app(Goal::Download(SeedGoal::default()));
+        app.plan.add.select = select.to_vec();
+        let failure = app.no_such_file(99, 3);
+        let expected = format!("{given}: 99: expected file numbers from 0 to 2");
+        assert_eq!(failure.message, expected);
+        let event = Event::BadSelection {
+            torrent: TORRENT,
+            index: 99,
+            files: 3,
+        };
+        let flow = app.on_event(&event, &figures(0, 0));
+        assert!(matches!(flow, Flow::Commands(_)), "{flow:?}");
+        assert_eq!(stopped(&mut app), Flow::Exit(crate::error::USAGE));
+    }
+}
+
+#[test]
 fn a_wrong_source_is_a_usage_error() {
     let mut app = app(Goal::Download(SeedGoal::default()));
     let refused = Event::CommandDone {
