@@ -299,6 +299,15 @@ pub struct SwarmConfig {
     /// Pieces that one input looks at when storage has been opened; more follow at once. A few
     /// milliseconds of work.
     pub pieces_per_input: u32,
+    /// Haves sent to one peer, which came before it was known what we have, for one input; more
+    /// follow at once.
+    pub haves_per_input: u32,
+    /// Pieces of peers that come or leave which are counted, to know how common each is, in one
+    /// `availability_pause`: half a millisecond of work.
+    pub availability_slice: u32,
+    /// Time after which as many are counted again, so that peers that come and go with a great
+    /// many pieces take a small part of the time.
+    pub availability_pause: Duration,
     /// Bad pieces in which a peer had a part before it is banned, when it was never alone.
     pub max_bad_pieces: u8,
     /// Pieces hashed at once when data on disk is checked.
@@ -568,6 +577,9 @@ impl Default for SwarmConfig {
             metadata_pause: secs(60),
             max_pieces: 4_000_000,
             pieces_per_input: 65_536,
+            haves_per_input: 1_024,
+            availability_slice: 65_536,
+            availability_pause: Duration::from_millis(10),
             max_bad_pieces: 3,
             check_parallel: 4,
             save_interval: secs(10),

@@ -238,6 +238,22 @@ impl Config {
             "1 ms to max_metadata_turn, that at most 1 h",
         )?;
         check(
+            swarm.haves_per_input >= 1,
+            "swarm.haves_per_input",
+            "at least 1",
+        )?;
+        check(
+            swarm.availability_slice >= 1,
+            "swarm.availability_slice",
+            "at least 1",
+        )?;
+        let pause = Duration::from_millis(1)..=secs(1);
+        check(
+            pause.contains(&swarm.availability_pause),
+            "swarm.availability_pause",
+            "1 ms to 1 s",
+        )?;
+        check(
             swarm.pieces_per_input >= 1,
             "swarm.pieces_per_input",
             "at least 1",

@@ -68,7 +68,7 @@ impl Content {
         for range in &ranges {
             wanted.set_range(range.clone());
         }
-        let mut picker = Picker::new(
+        let mut picker = Picker::unlisted(
             count,
             info.piece_length,
             info.total_length,
@@ -132,6 +132,7 @@ impl Content {
                 survey.pieces.set(piece);
             }
         }
+        self.picker.list(end - survey.next);
         survey.next = end;
         if end < count {
             self.check.survey = Some(survey);

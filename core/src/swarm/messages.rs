@@ -171,7 +171,7 @@ impl Swarm {
                 if !bits.set(piece) {
                     return;
                 }
-                content.picker.peer_has(piece);
+                content.picker.peer_has(peer.key, piece);
                 let full = bits.is_full();
                 if content.picker.wants(piece) {
                     peer.wanted += 1;

@@ -22,9 +22,11 @@ mod peers;
 mod pieces;
 mod requests;
 mod sessions;
+mod starting;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod work;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
@@ -42,6 +44,7 @@ use self::peer::Peer;
 use self::peers::{Candidate, Peers};
 use self::picker::PeerKey;
 use self::rate::RateMeter;
+use self::starting::Counted;
 use crate::config::Config;
 use crate::engine::{TorrentState, TorrentStats};
 use crate::event::{self, CloseReason, PeerSource};
@@ -56,6 +59,11 @@ use crate::wire::BlockRef;
 
 /// Time between looks at rates and overdue requests, while there are peers.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// One in so many of `max_peers` is enough while something is missing: half of the places are
+/// left for peers that find us, which cost no search.
+const ENOUGH_TO_FETCH: usize = 2;
+/// The same once all is there: those that want it look for us.
+const ENOUGH_TO_SERVE: usize = 8;
 
 /// What the swarm is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +118,10 @@ pub struct Swarm {
     by_key: BTreeMap<PeerKey, ConnId>,
     last_key: u32,
     departed: VecDeque<(PeerKey, SocketAddr)>,
+    /// Peers that wait to be told what we have.
+    to_start: VecDeque<ConnId>,
+    /// Pieces of peers counted of late.
+    counted: Counted,
     known: Peers,
     /// Where the peers are.
     crowd: Crowd,
@@ -186,6 +198,8 @@ impl Swarm {
             by_key: BTreeMap::new(),
             last_key: 0,
             departed: VecDeque::new(),
+            to_start: VecDeque::new(),
+            counted: Counted::default(),
             known: Peers::new(key, config.lab),
             crowd: Crowd::default(),
             choker: Choker::new(ChokerConfig::from(&config.swarm), now),
@@ -343,6 +357,8 @@ impl Swarm {
         self.unfinished = false;
         if self.is_open_to_peers() {
             self.survey_more(events);
+            self.start_more(events);
+            self.count_more();
             self.housekeep(events);
             self.ask_for_metadata(events);
             self.send_haves(events);
@@ -377,7 +393,8 @@ impl Swarm {
         let metadata = self.metadata_timeout().filter(|_| open);
         // What only happens while it is open to peers would stay due for ever once it is not.
         let housekeeping = self.housekeeping_at.filter(|_| open);
-        [housekeeping, save, retry, rounds, metadata]
+        let counting = self.counting_timeout().filter(|_| open);
+        [housekeeping, save, retry, rounds, metadata, counting]
             .into_iter()
             .flatten()
             .min()
@@ -442,7 +459,11 @@ impl Swarm {
             Phase::Checking => self.content.as_ref().is_some_and(|content| content.lacks),
             _ => false,
         };
-        let fraction = if self.is_complete() { 8 } else { 2 };
+        let fraction = if self.is_complete() {
+            ENOUGH_TO_SERVE
+        } else {
+            ENOUGH_TO_FETCH
+        };
         let enough = (usize::from(self.config.swarm.max_peers) / fraction).max(1);
         match self.peers.len() {
             _ if !is_ready => Want::Nobody,

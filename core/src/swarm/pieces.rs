@@ -206,10 +206,7 @@ impl Swarm {
         if self.dirty {
             self.mark_dirty();
         }
-        let conns: Vec<_> = self.peers.keys().copied().collect();
-        for conn in conns {
-            self.start_peer(conn, events);
-        }
+        self.start_all(events);
         if self.is_complete() {
             self.on_complete(events);
         }

@@ -90,7 +90,11 @@ impl Swarm {
         self.blocks.clear();
         let (choice, blocks) = (&mut self.choice, &mut self.blocks);
         let reason = content.picker.pick(peer.key, has, &options, choice, blocks);
-        if blocks.len() < count {
+        if content.picker.is_unsure() && blocks.len() < count {
+            // Asked again at once, among all others.
+            self.epoch += 1;
+            self.unfinished = true;
+        } else if blocks.len() < count {
             peer.idle_since = self.epoch;
         }
         self.ask(conn, reason, events);

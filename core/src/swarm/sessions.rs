@@ -17,9 +17,6 @@ use crate::io::ConnId;
 use crate::wire::fast::allowed_fast;
 use crate::wire::{ExtensionHandshake, Message};
 
-/// Haves sent to one peer for one input; the rest follows at once.
-const HAVES_PER_SLICE: u32 = 1_024;
-
 impl Swarm {
     pub(super) fn on_joined(&mut self, conn: ConnId, hello: Hello, events: &mut Vec<Event>) {
         if let Some(reason) = self.refusal(&hello, events) {
@@ -182,20 +179,23 @@ impl Swarm {
         let (Some(content), Some(peer)) = (&mut self.content, self.peers.get_mut(&conn)) else {
             return;
         };
-        match &peer.pieces {
-            Pieces::Early { .. } => {}
-            Pieces::All => content.picker.seed_left(),
-            Pieces::Some(before) => content.picker.peer_left(before),
-        }
-        if bits.is_full() {
+        let pieces = if bits.is_full() {
             content.picker.seed_joined();
             peer.wanted = content.picker.missing();
-            peer.pieces = Pieces::All;
+            Pieces::All
         } else {
-            content.picker.peer_joined(&bits);
             peer.wanted = content.picker.count_interesting(&bits);
-            peer.pieces = Pieces::Some(bits);
+            Pieces::Some(bits)
+        };
+        match core::mem::replace(&mut peer.pieces, pieces) {
+            Pieces::Early { .. } => {}
+            Pieces::All => content.picker.seed_left(),
+            Pieces::Some(before) => content.picker.peer_left(peer.key, before),
         }
+        if let Pieces::Some(bits) = &peer.pieces {
+            content.picker.peer_joined(peer.key, bits);
+        }
+        self.count_more();
         self.on_seed_known(conn);
         self.allow_fast(conn, events);
         self.update_interest(conn, events);
@@ -239,7 +239,7 @@ impl Swarm {
         let Some(content) = &self.content else { return };
         let have = content.picker.have();
         for (conn, peer) in &mut self.peers {
-            let mut left = HAVES_PER_SLICE;
+            let mut left = self.config.swarm.haves_per_input;
             while let Some(from) = peer.haves_from {
                 let Some(piece) = have.next_one(from) else {
                     peer.haves_from = None;
@@ -310,15 +310,16 @@ impl Swarm {
         self.crowd.remove(peer.addr.ip());
         self.fetch_peer_left(conn);
         if let Some(content) = &mut self.content {
-            match &peer.pieces {
+            match peer.pieces {
                 Pieces::Early { .. } => {}
                 Pieces::All => content.picker.seed_left(),
-                Pieces::Some(bits) => content.picker.peer_left(bits),
+                Pieces::Some(bits) => content.picker.peer_left(peer.key, bits),
             }
             for asked in &peer.asked {
                 content.picker.on_abort(peer.key, asked.block);
             }
         }
+        self.count_more();
         self.epoch += u64::from(!peer.asked.is_empty());
         self.outbound = self.outbound.saturating_sub(peer.reading + peer.unsent);
         self.upload_claimed = self.upload_claimed.saturating_sub(peer.reading);

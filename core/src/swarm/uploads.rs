@@ -280,7 +280,8 @@ fn facts_of(peer: &Peer, pieces: u64, now: crate::time::Instant, lab: bool) -> P
     };
     PeerFacts {
         peer: peer.key,
-        interested: peer.peer_interested,
+        // What we have must be the first thing said.
+        interested: peer.peer_interested && peer.announced,
         unchoked: !peer.choked,
         snubbed: peer.snubbed,
         upload_only: peer.upload_only || peer.is_seed(),

@@ -9,26 +9,30 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-const ABSENT: u32 = u32::MAX;
+use crate::swarm::work;
+
+/// The place of a piece that is not in `order`.
+const ABSENT: u32 = 0;
 
 #[derive(Debug)]
 pub(super) struct Buckets {
     /// Peers (seeds aside) that have each piece, whether or not it is in `order`.
     availability: Vec<u16>,
     order: Vec<u32>,
-    /// Where each piece is in `order`.
+    /// Where each piece is in `order`, counted from 1. Zeros are memory that costs nothing before
+    /// it is used.
     place: Vec<u32>,
     /// Where the bucket of each availability begins; it ends where the one below begins.
     begin: Vec<u32>,
 }
 
 impl Buckets {
-    /// Every piece is in, and nobody has any.
-    pub(super) fn all(pieces: u32) -> Self {
+    /// No piece is in, and nobody has any.
+    pub(super) fn new(pieces: u32) -> Self {
         Self {
             availability: vec![0; pieces as usize],
-            order: (0..pieces).collect(),
-            place: (0..pieces).collect(),
+            order: Vec::with_capacity(pieces as usize),
+            place: vec![0; pieces as usize],
             begin: vec![0],
         }
     }
@@ -90,8 +94,9 @@ impl Buckets {
         if self.place.get(piece as usize) != Some(&ABSENT) {
             return;
         }
-        self.place[piece as usize] = self.len();
         self.order.push(piece);
+        self.place[piece as usize] = self.len();
+        work::note(1);
         for from in 0..self.availability(piece) {
             self.raise(piece, from);
         }
@@ -139,12 +144,13 @@ impl Buckets {
     }
 
     fn swap_to(&mut self, piece: u32, to: u32) {
-        let from = self.place[piece as usize];
+        work::note(1);
+        let from = self.place[piece as usize] - 1;
         if from != to {
             let other = self.order[to as usize];
             self.order.swap(from as usize, to as usize);
-            self.place[other as usize] = from;
-            self.place[piece as usize] = to;
+            self.place[other as usize] = from + 1;
+            self.place[piece as usize] = to + 1;
         }
     }
 
@@ -152,7 +158,7 @@ impl Buckets {
     #[cfg(test)]
     pub(super) fn assert_sound(&self) {
         for (place, piece) in self.order.iter().enumerate() {
-            assert_eq!(self.place[*piece as usize] as usize, place);
+            assert_eq!(self.place[*piece as usize] as usize, place + 1);
             let range = self.range(self.availability(*piece));
             assert!(
                 range.contains(&(place as u32)),

@@ -3,9 +3,11 @@
 
 use alloc::vec::Vec;
 
+use super::index::Found;
 use super::options::{Has, PickOptions, PickReason};
 use super::{PeerKey, Picker, block_of};
 use crate::rng::Choice;
+use crate::swarm::work;
 use crate::wire::BlockRef;
 
 /// Places of the rarest pieces that a decision looks at before it lays bitfields over each other.
@@ -21,6 +23,10 @@ pub(super) struct Pick<'a> {
     /// Length of the output when there are enough blocks.
     pub(super) end: usize,
     pub(super) reason: PickReason,
+    /// Looks in vain that are left.
+    pub(super) looks: u32,
+    /// There were enough looks before all was seen.
+    pub(super) unsure: bool,
 }
 
 impl Picker {
@@ -48,6 +54,7 @@ impl Picker {
         let mut at = 0;
         while at < self.open.len() && out.len() < pick.end {
             let piece = self.open[at];
+            work::note(1);
             if pick.has.get(piece) && self.is_for(piece, pick) {
                 self.take(piece, pick, PickReason::Begun, out);
             }
@@ -77,6 +84,7 @@ impl Picker {
         let mut at = 0;
         while at < self.open.len() && out.len() < pick.end {
             let piece = self.open[at];
+            work::note(1);
             if pick.has.get(piece) {
                 self.take(piece, pick, PickReason::Shared, out);
             }
@@ -105,7 +113,11 @@ impl Picker {
             })
     }
 
-    fn choose_new(&self, pick: &Pick<'_>, choice: &mut Choice) -> Option<(u32, PickReason)> {
+    fn choose_new(
+        &mut self,
+        pick: &mut Pick<'_>,
+        choice: &mut Choice,
+    ) -> Option<(u32, PickReason)> {
         if self.untouched.is_empty() {
             return None;
         }
@@ -115,12 +127,12 @@ impl Picker {
             return Some((piece, PickReason::Suggested));
         }
         if self.sequential {
-            let piece = self.next_untouched(pick.has, 0)?;
+            let piece = self.next_untouched(pick, 0)?;
             return Some((piece, PickReason::Sequential));
         }
         let random_from = choice.below(u64::from(self.piece_count)) as u32;
         if self.have.count_ones() < self.config.random_first {
-            let piece = self.untouched_around(pick.has, random_from)?;
+            let piece = self.untouched_around(pick, random_from)?;
             return Some((piece, PickReason::Random));
         }
         let reason = if pick.options.reverse {
@@ -178,6 +190,7 @@ impl Picker {
                 .chain(head)
                 .take(looks as usize)
                 .filter_map(|place| self.buckets.at(place))
+                .inspect(|_| work::note(1))
                 .find(|piece| pick.has.get(*piece));
             if found.is_some() {
                 return found;
@@ -187,31 +200,49 @@ impl Picker {
     }
 
     /// The rarest (or commonest) of some pieces the peer has, from `from` on.
-    fn choose_overlaid(&self, pick: &Pick<'_>, from: u32) -> Option<u32> {
-        let first = self.untouched_around(pick.has, from)?;
-        let mut next = Some(first);
-        let found = core::iter::from_fn(|| {
-            let piece = next?;
-            next = self.next_untouched(pick.has, piece + 1);
-            Some(piece)
-        });
-        let found = found.take(SAMPLE);
-        if pick.options.reverse {
-            found.max_by_key(|piece| self.buckets.availability(*piece))
-        } else {
-            found.min_by_key(|piece| self.buckets.availability(*piece))
+    fn choose_overlaid(&mut self, pick: &mut Pick<'_>, from: u32) -> Option<u32> {
+        let first = self.untouched_around(pick, from)?;
+        let (mut best, mut last) = (first, first);
+        for _ in 1..SAMPLE {
+            let Some(piece) = self.next_untouched(pick, last + 1) else {
+                break;
+            };
+            last = piece;
+            let (found, known) = (
+                self.buckets.availability(piece),
+                self.buckets.availability(best),
+            );
+            // Of equals the first is the rarest and the last the commonest.
+            let is_better = if pick.options.reverse {
+                found >= known
+            } else {
+                found < known
+            };
+            if is_better {
+                best = piece;
+            }
         }
+        Some(best)
     }
 
-    fn untouched_around(&self, has: Has<'_>, from: u32) -> Option<u32> {
-        self.next_untouched(has, from)
-            .or_else(|| self.next_untouched(has, 0))
+    fn untouched_around(&mut self, pick: &mut Pick<'_>, from: u32) -> Option<u32> {
+        self.next_untouched(pick, from)
+            .or_else(|| self.next_untouched(pick, 0))
     }
 
-    fn next_untouched(&self, has: Has<'_>, from: u32) -> Option<u32> {
-        match has {
-            Has::All => self.untouched.next_one(from),
-            Has::Some(field) => self.untouched.next_common(field, from),
+    fn next_untouched(&mut self, pick: &mut Pick<'_>, from: u32) -> Option<u32> {
+        let (index, untouched) = (&mut self.index, &self.untouched);
+        let found = match pick.has {
+            Has::All => index.next(untouched, from),
+            Has::Some(has) => index.next_common(untouched, (pick.peer, has), from, &mut pick.looks),
+        };
+        match found {
+            Found::Piece(piece) => Some(piece),
+            Found::Nothing => None,
+            Found::Unsure => {
+                pick.unsure = true;
+                None
+            }
         }
     }
 

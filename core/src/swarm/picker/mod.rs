@@ -6,13 +6,21 @@
 //!
 //! **A decision does not grow with the torrent.** Pieces nobody has begun are kept sorted by
 //! availability (`buckets`); a decision looks at a bounded window of the rarest ones. Only when
-//! the peer has none of those are the two bitfields laid over each other, 512 pieces a step.
+//! the peer has none of those are the two bitfields laid over each other, and only where both may
+//! have something (`index`).
+//!
+//! **No call costs steps for every piece** but those that say so: pieces come into the order in
+//! slices ([`Picker::list`]), and so do those of a peer ([`Picker::count`]).
 //!
 //! **A block is asked for once** outside endgame, until it is given back by [`Picker::on_abort`]
 //! or given away by [`Picker::on_late`].
 
 mod buckets;
 mod choose;
+#[cfg(test)]
+mod cost;
+mod counting;
+mod index;
 #[cfg(test)]
 mod model;
 mod options;
@@ -24,6 +32,8 @@ use alloc::vec::Vec;
 
 use self::buckets::Buckets;
 use self::choose::Pick;
+use self::counting::Counting;
+use self::index::{Index, LOOKS};
 pub use self::options::{Has, PickOptions, PickReason, PickerConfig, PieceState, Received};
 use self::partial::{Partial, Partials};
 use super::bitfield::Bitfield;
@@ -49,12 +59,18 @@ pub struct Picker {
     wanted: Bitfield,
     /// Wanted and not had.
     missing: Bitfield,
+    /// Pieces below this one are in `untouched` and `buckets` if they belong there.
+    listed: u32,
     /// Wanted, not had and not begun: exactly the pieces in `buckets`.
     untouched: Bitfield,
+    /// Where peers may have some of them.
+    index: Index,
     /// Failed its hash: fetched from one peer alone.
     suspect: Bitfield,
     buckets: Buckets,
+    counting: Counting,
     seeds: u32,
+    unsure: bool,
     partials: Partials,
     /// Wanted pieces with free blocks, in the order in which they were begun.
     open: Vec<u32>,
@@ -65,8 +81,22 @@ pub struct Picker {
 
 impl Picker {
     /// A picker of a torrent of which every piece is wanted, nothing is had and nobody is there.
+    /// Costs some steps for every piece: [`Self::unlisted`] does not.
     #[must_use]
     pub fn new(
+        piece_count: u32,
+        piece_length: u32,
+        total_length: u64,
+        config: PickerConfig,
+    ) -> Self {
+        let mut picker = Self::unlisted(piece_count, piece_length, total_length, config);
+        picker.list(u32::MAX);
+        picker
+    }
+
+    /// As [`Self::new`], but no piece is picked before [`Self::list`] has come to it.
+    #[must_use]
+    pub fn unlisted(
         piece_count: u32,
         piece_length: u32,
         total_length: u64,
@@ -83,10 +113,14 @@ impl Picker {
             have: Bitfield::new(piece_count),
             wanted: Bitfield::full(piece_count),
             missing: Bitfield::full(piece_count),
-            untouched: Bitfield::full(piece_count),
+            listed: 0,
+            untouched: Bitfield::new(piece_count),
+            index: Index::new(piece_count),
             suspect: Bitfield::new(piece_count),
-            buckets: Buckets::all(piece_count),
+            buckets: Buckets::new(piece_count),
+            counting: Counting::default(),
             seeds: 0,
+            unsure: false,
             partials: Partials::default(),
             open: Vec::new(),
             spare: Vec::new(),
@@ -94,30 +128,54 @@ impl Picker {
         }
     }
 
+    /// Lets the next `pieces` be picked, in rising order. Returns whether those were the last.
+    /// What is had or not wanted by then costs least.
+    pub fn list(&mut self, pieces: u32) -> bool {
+        let end = self.listed.saturating_add(pieces).min(self.piece_count);
+        for piece in self.listed..end {
+            self.listed = piece + 1;
+            self.sort_untouched(piece);
+        }
+        end == self.piece_count
+    }
+
     // What peers have.
 
     /// A peer that is no seed got `piece`.
-    pub fn peer_has(&mut self, piece: u32) {
-        self.buckets.increase(piece);
+    pub fn peer_has(&mut self, peer: PeerKey, piece: u32) {
+        self.index.has(peer, piece);
+        if self.is_counted(peer, piece) {
+            self.buckets.increase(piece);
+        }
     }
 
     /// A peer that is no seed lost `piece` (BEP 54).
-    pub fn peer_lost(&mut self, piece: u32) {
-        self.buckets.decrease(piece);
+    pub fn peer_lost(&mut self, peer: PeerKey, piece: u32) {
+        if self.is_counted(peer, piece) {
+            self.buckets.decrease(piece);
+        }
     }
 
-    /// A peer came with these pieces. Costs as many steps as it has pieces; seeds are counted by
-    /// [`Self::seed_joined`] in one.
-    pub fn peer_joined(&mut self, has: &Bitfield) {
-        has.iter_ones()
-            .for_each(|piece| self.buckets.increase(piece));
+    /// A peer came with these pieces. They add to the availability as [`Self::count`] comes to
+    /// them; until then blocks are picked for it all the same. Looks at 64 pieces a step; seeds
+    /// are counted by [`Self::seed_joined`] in one.
+    pub fn peer_joined(&mut self, peer: PeerKey, has: &Bitfield) {
+        self.index.join(peer, has, &self.untouched);
+        self.counting.join(peer);
     }
 
-    /// A peer with these pieces left: the reverse of [`Self::peer_joined`] and
-    /// [`Self::peer_has`].
-    pub fn peer_left(&mut self, has: &Bitfield) {
-        has.iter_ones()
-            .for_each(|piece| self.buckets.decrease(piece));
+    /// A peer with these pieces left: those [`Self::joined`](Self::peer_joined) with and those it
+    /// [got](Self::peer_has). [`Self::count`] takes them from the availability.
+    pub fn peer_left(&mut self, peer: PeerKey, has: Bitfield) {
+        if let Some(member) = self.index.leave(peer) {
+            self.counting.leave(peer, has, member.counted);
+        }
+    }
+
+    /// Whether the availability lacks pieces of peers that came, or has those of peers that left.
+    #[must_use]
+    pub fn is_counting(&self) -> bool {
+        !self.counting.is_empty()
     }
 
     /// A peer with every piece came.
@@ -211,7 +269,7 @@ impl Picker {
     /// [`Self::is_interesting`] at once.
     #[must_use]
     pub fn count_interesting(&self, has: &Bitfield) -> u32 {
-        has.iter_ones().filter(|piece| self.wants(*piece)).count() as u32
+        self.missing.count_common(has)
     }
 
     /// Where `piece` stands; `None` past the end.
@@ -281,7 +339,10 @@ impl Picker {
             options,
             end: out.len() + options.count,
             reason: PickReason::Nothing,
+            looks: LOOKS,
+            unsure: false,
         };
+        self.unsure = false;
         if self.missing.is_empty() || options.count == 0 {
             return PickReason::Nothing;
         }
@@ -292,7 +353,15 @@ impl Picker {
             self.pick_new(&mut pick, choice, out);
             self.pick_shared(&mut pick, out);
         }
+        self.unsure = pick.unsure;
         pick.reason
+    }
+
+    /// Whether the last [`Self::pick`] ended before it had looked at all that the peer might have:
+    /// the same peer asked again may get more. Each time there is less to look at.
+    #[must_use]
+    pub fn is_unsure(&self) -> bool {
+        self.unsure
     }
 
     /// Endgame: appends up to `options.count` of `blocks`, the first ones first, that `peer` can
@@ -459,14 +528,23 @@ impl Picker {
         } else if self.missing.clear(piece) {
             self.bytes_left -= size;
         }
+        self.sort_untouched(piece);
+        self.sort_open(piece);
+    }
+
+    fn sort_untouched(&mut self, piece: u32) {
+        if piece >= self.listed {
+            return;
+        }
         if self.missing.get(piece) && !self.partials.contains(piece) {
             if self.untouched.set(piece) {
+                self.index.insert(piece);
                 self.buckets.insert(piece);
             }
         } else if self.untouched.clear(piece) {
+            self.index.remove(piece, &self.untouched);
             self.buckets.remove(piece);
         }
-        self.sort_open(piece);
     }
 
     /// Puts a begun piece into `open`, or takes it out.

@@ -36,6 +36,13 @@ fn field(len: u32, pieces: &[u32]) -> Bitfield {
     field
 }
 
+/// A peer comes and is counted at once.
+fn join(picker: &mut Picker, peer: u32, has: &Bitfield) {
+    picker.peer_joined(PeerKey(peer), has);
+    assert_eq!(picker.count(u32::MAX, |_| Some(has)), has.len());
+    assert!(!picker.is_counting());
+}
+
 /// Races for any block.
 fn race(picker: &mut Picker, peer: u32, options: PickOptions<'_>) -> Vec<BlockRef> {
     let blocks: Vec<_> = (0..picker.piece_count)
@@ -51,8 +58,9 @@ fn race(picker: &mut Picker, peer: u32, options: PickOptions<'_>) -> Vec<BlockRe
 fn the_rarest_piece_comes_first_and_is_finished_first() {
     let mut picker = picker(10);
     let all = Bitfield::full(10);
-    picker.peer_joined(&all);
-    picker.peer_joined(&field(10, &[0, 1, 2, 3, 4, 6, 7, 8, 9]));
+    join(&mut picker, 1, &all);
+    join(&mut picker, 2, &all);
+    join(&mut picker, 3, &field(10, &[0, 1, 2, 3, 4, 6, 7, 8, 9]));
     let blocks = pick(&mut picker, 1, Has::Some(&all), count(3));
     assert!(blocks.iter().all(|block| block.piece == 5));
     let blocks = pick(&mut picker, 2, Has::Some(&all), count(2));
@@ -92,8 +100,8 @@ fn a_torrent_is_fetched_to_the_last_short_block() {
 #[test]
 fn first_pieces_are_random_then_rarest_first() {
     let mut picker = Picker::new(64, PIECE, 64 * u64::from(PIECE), PickerConfig::default());
-    picker.peer_joined(&Bitfield::full(64));
-    picker.peer_joined(&field(64, &(1..64).collect::<Vec<_>>()));
+    join(&mut picker, 2, &Bitfield::full(64));
+    join(&mut picker, 3, &field(64, &(1..64).collect::<Vec<_>>()));
     let mut begun = Vec::new();
     let mut random = choice();
     for expected in [PickReason::Random; 4]
@@ -131,8 +139,11 @@ fn sequential_fetches_the_lowest_piece() {
 fn a_snubbed_peer_gets_common_pieces() {
     let mut picker = picker(4);
     let all = Bitfield::full(4);
-    picker.peer_joined(&all);
-    picker.peer_has(2);
+    join(&mut picker, 1, &all);
+    let mut other = field(4, &[]);
+    join(&mut picker, 2, &other);
+    other.set(2);
+    picker.peer_has(PeerKey(2), 2);
     let options = PickOptions {
         reverse: true,
         ..count(1)
@@ -175,7 +186,7 @@ fn begun_pieces_are_bounded_but_nobody_starves() {
     // Each peer has pieces of its own, so that begun ones help nobody else.
     for peer in 0..5 {
         let own = field(100, &(peer * 20..peer * 20 + 20).collect::<Vec<_>>());
-        picker.peer_joined(&own);
+        join(&mut picker, peer, &own);
         assert_eq!(pick(&mut picker, peer, Has::Some(&own), count(1)).len(), 1);
         assert_eq!(pick(&mut picker, peer, Has::Some(&own), count(1)).len(), 1);
     }
@@ -302,4 +313,25 @@ fn blocks_that_nobody_asked_for_change_nothing() {
     }
     assert_eq!(picker.on_received(PeerKey(2), block), Received::Unasked);
     assert_eq!(picker.requesters(block), [PeerKey(1)]);
+}
+
+#[test]
+fn a_piece_that_is_too_large_is_not_kept_for_a_fast_peer() {
+    for (max_whole_piece, is_kept) in [(PIECE, true), (PIECE - 1, false)] {
+        let config = PickerConfig {
+            random_first: 0,
+            max_whole_piece,
+            ..PickerConfig::default()
+        };
+        let mut picker = Picker::new(2, PIECE, 2 * u64::from(PIECE), config);
+        picker.seed_joined();
+        assert_eq!(picker.suits_whole_pieces(u64::MAX), is_kept);
+        let whole = PickOptions {
+            whole_pieces: true,
+            ..count(1)
+        };
+        let kept = pick(&mut picker, 1, Has::All, whole)[0].piece;
+        let others = pick(&mut picker, 2, Has::All, count(3));
+        assert!(others.iter().all(|block| (block.piece == kept) != is_kept));
+    }
 }

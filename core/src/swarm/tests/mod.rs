@@ -1,5 +1,6 @@
 mod endgame;
 mod fuzz;
+mod large;
 mod limits;
 mod world;
 
