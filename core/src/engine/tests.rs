@@ -469,3 +469,11 @@ fn no_life_panics_or_spins() {
         .tests(300)
         .quickcheck(live as fn(Vec<Step>) -> bool);
 }
+
+#[test]
+fn an_announce_among_few_nodes_is_repeated_until_the_table_is_no_longer_young() {
+    let (engine, _, _) = engine_with(|config| config.dht.young_table = 10);
+    assert!(engine.is_outgrown(9, 18) && engine.is_outgrown(0, 1));
+    assert!(!engine.is_outgrown(9, 17));
+    assert!(!engine.is_outgrown(10, 1_000));
+}

@@ -347,7 +347,7 @@ impl Engine {
     }
 
     /// Whether an announce among so few nodes is worth repeating among so many.
-    fn is_outgrown(&self, among: u32, nodes: u32) -> bool {
+    pub(super) fn is_outgrown(&self, among: u32, nodes: u32) -> bool {
         among < u32::from(self.config.dht.young_table) && nodes > among && nodes / 2 >= among
     }
 

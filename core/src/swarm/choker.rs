@@ -608,5 +608,18 @@ mod tests {
             .map(|slots| config(slots).optimistic_slots())
             .into();
         assert_eq!(counts, vec![0, 0, 1, 1, 1, 2, 5]);
+        let explore = |slots_per_optimistic| {
+            let config = ChokerConfig {
+                slots_per_optimistic,
+                ..config(12)
+            };
+            let mut choker = Choker::new(config, at(0));
+            let peers: Vec<_> = (0..30).map(peer).collect();
+            let (mut out, mut choice) = (Vec::new(), Choice::new(&[2; 32], Label::Custom(0)));
+            choker.round(at(10), Mode::Leeching, &peers, &mut choice, &mut out);
+            assert_eq!(out.iter().filter(|decision| decision.unchoke).count(), 12);
+            choker.optimistic.len()
+        };
+        assert_eq!([2, 4, 12, 100].map(explore), [6, 3, 1, 1]);
     }
 }

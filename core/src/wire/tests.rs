@@ -679,3 +679,23 @@ quickcheck! {
         failed == usize::from(matches!(peer.wire.phase, Phase::Failed))
     }
 }
+
+#[test]
+fn the_name_of_a_client_is_cut_at_its_limit() {
+    for max_client_name in [5, 16] {
+        let mut config = Config::default();
+        config.wire.max_client_name = max_client_name;
+        let mut peer = Peer::open(config, true, true);
+        let handshake = ExtensionHandshake {
+            client: Some("a name of some length".to_string()),
+            ..ExtensionHandshake::default()
+        };
+        peer.read(&encoded(&Message::ExtensionHandshake(handshake.into())));
+        let events = peer.take();
+        let [Event::Message(Message::ExtensionHandshake(read))] = &events[..] else {
+            panic!("{events:?}");
+        };
+        let name = read.client.as_deref().unwrap();
+        assert_eq!(name, &"a name of some length"[..max_client_name.into()]);
+    }
+}

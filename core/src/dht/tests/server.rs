@@ -319,3 +319,36 @@ fn refusals_too_are_a_few_times_their_query() {
         assert!(answer.len() <= 6 * query.len() && error_code(Some(answer)).is_some());
     }
 }
+
+#[test]
+fn what_is_out_of_date_is_swept_a_few_torrents_at_a_time() {
+    let mut config = Config::default();
+    config.dht.sweep_slice = 2;
+    config.dht.sweep_interval = Duration::from_secs(7);
+    config.dht.peer_lifetime = Duration::from_secs(100);
+    let mut node = Alone::new(config);
+    let now = node.dht.seconds();
+    for torrent in 1..=5 {
+        let peer = SocketAddr::from(([8, 8, 4, torrent], 1));
+        assert!(
+            node.dht.families[0]
+                .store
+                .announce(&Id20([torrent; 20]), peer, now)
+        );
+    }
+    node.dht.watch_store();
+    let kept = |node: &Alone| node.dht.families[0].store.len();
+    node.wait(98);
+    assert_eq!(kept(&node), 5);
+    // Once all are out of date at most two go with each sweep, and there are seven seconds between.
+    let mut left = vec![5];
+    for second in 0..40 {
+        node.wait(1);
+        if left.last() != Some(&kept(&node)) {
+            left.push(kept(&node));
+        }
+        assert!(left.len() <= 2 + second / 7, "{left:?} after {second} s");
+    }
+    assert_eq!(left.last(), Some(&0));
+    assert!(left.len() >= 4 && left.windows(2).all(|pair| pair[0] - pair[1] <= 2));
+}

@@ -368,3 +368,14 @@ fn changing_claims_put_off_nobody_s_turn() {
     }
     panic!("it never had its turn");
 }
+
+#[test]
+fn turns_double_up_to_a_limit() {
+    let mut config = Config::default();
+    config.swarm.metadata_turn = Duration::from_secs(3);
+    config.swarm.max_metadata_turn = Duration::from_secs(10);
+    let v1 = InfoHashes::new(Some([1; 20]), None).unwrap();
+    let fetch = Fetch::new(Arc::new(config), v1);
+    let turns = [0, 1, 2, u8::MAX].map(|turns| fetch.turn(turns));
+    assert_eq!(turns, [3, 6, 10, 10].map(Duration::from_secs));
+}

@@ -440,3 +440,91 @@ fn a_connection_names_a_few_dht_ports_and_each_once() {
     assert_eq!(named.collect::<Vec<_>>(), [7, 8]);
     assert!(closed_for(&events).is_empty());
 }
+
+#[test]
+fn a_choked_peer_may_begin_with_so_many_pieces() {
+    for most in [0, 3] {
+        let mut world = World::with(config(|swarm| swarm.allowed_fast = most));
+        let info = torrent(64 * PIECE, PIECE);
+        let (seed, leech) = (world.seed(&info), world.leech(&info));
+        world.introduce(leech, &[seed]);
+        world.run(SECOND);
+        let sent = world.nodes[seed].sent.iter();
+        let allowed = sent.filter(|(_, message)| matches!(message, Message::AllowedFast(_)));
+        assert_eq!(allowed.count(), usize::from(most));
+    }
+}
+
+#[test]
+fn a_peer_is_banned_after_so_many_bad_pieces_that_were_not_its_alone() {
+    for most in [1, 2] {
+        let info = torrent(64 * PIECE, PIECE);
+        let (mut swarm, mut events) = downloading_with(
+            &info,
+            config(|swarm| {
+                swarm.max_bad_pieces = most;
+            }),
+        );
+        let key = swarm.peers[&conn(1)].key;
+        let other = crate::swarm::picker::PeerKey(key.0 + 100);
+        for bad in 1..=most {
+            let piece = u32::from(bad);
+            let options = |count| crate::swarm::picker::PickOptions {
+                count,
+                allowed: Some(core::slice::from_ref(&piece)),
+                ..Default::default()
+            };
+            // One block of the other, the rest of the peer.
+            let picker = &mut swarm.content.as_mut().unwrap().picker;
+            let mut choice = Choice::new(&[1; 32], Label::Custom(0));
+            for (peer, count) in [(other, 1), (key, 100)] {
+                let mut blocks = Vec::new();
+                let has = crate::swarm::picker::Has::All;
+                picker.pick(peer, has, &options(count), &mut choice, &mut blocks);
+                for block in blocks {
+                    picker.on_received(peer, block);
+                }
+            }
+            assert!(picker.piece_blocks_done(piece));
+            let job = swarm.jobs.insert(Pending::Hash { piece });
+            let token =
+                crate::swarm::JobToken(u64::from(job.generation) << 32 | u64::from(job.index));
+            let wrong = JobResult::Hashed(crate::io::Digest::Sha1([0; 20]));
+            assert!(swarm.peers.contains_key(&conn(1)), "banned early");
+            swarm.handle(
+                Instant::from_micros(3),
+                Input::JobDone(token, wrong),
+                &mut events,
+            );
+        }
+        assert_eq!(closed_for(&events), [CloseReason::Banned]);
+    }
+}
+
+#[test]
+fn haves_for_a_peer_that_came_early_are_sent_in_slices() {
+    let info = torrent(10 * PIECE, PIECE);
+    let (mut swarm, mut events) = downloading_with(
+        &info,
+        config(|swarm| {
+            swarm.haves_per_input = 3;
+        }),
+    );
+    let content = swarm.content.as_mut().unwrap();
+    (0..8).for_each(|piece| content.picker.set_have(piece));
+    let peer = swarm.peers.get_mut(&conn(1)).unwrap();
+    peer.pieces = super::super::peer::Pieces::Some(crate::swarm::bitfield::Bitfield::new(10));
+    peer.haves_from = Some(0);
+    let now = Instant::from_micros(2);
+    let mut slices = Vec::new();
+    while swarm.peers[&conn(1)].haves_from.is_some() {
+        events.clear();
+        swarm.handle(now, Input::Tick, &mut events);
+        let sent = events.iter();
+        let haves = sent.filter(|event| matches!(event, Event::Send(_, Message::Have(_))));
+        slices.push(haves.count());
+        let is_over = swarm.peers[&conn(1)].haves_from.is_none();
+        assert_eq!(swarm.next_timeout() == Some(now), !is_over);
+    }
+    assert_eq!(slices, [3, 3, 2]);
+}
