@@ -66,7 +66,10 @@ fn allocations(work: impl FnOnce()) -> u64 {
 #[test]
 fn the_allocator_counts() {
     assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1);
-    assert_eq!(allocations(|| drop(std::hint::black_box(vec![0u8; 100]))), 1);
+    assert_eq!(
+        allocations(|| drop(std::hint::black_box(vec![0u8; 100]))),
+        1
+    );
     assert_eq!(allocations(|| {}), 0);
 }
 
