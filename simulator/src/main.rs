@@ -214,7 +214,7 @@ fn replay_file(path: &Path) -> ExitCode {
         }
         Err(error) => {
             eprintln!("trackerless-sim: {}: {error}", path.display());
-            ExitCode::from(1)
+            ExitCode::from(2)
         }
     }
 }

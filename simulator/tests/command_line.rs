@@ -18,6 +18,9 @@ fn what_is_wrong_is_told_in_one_line_with_status_2() {
         ),
         (&["campaign", "demo"], "--seeds"),
         (&["replay", "/no/such/file"], "/no/such/file"),
+        (&["replay", "/dev/null"], "/dev/null"),
+        (&["replay", "Cargo.toml"], "Cargo.toml"),
+        (&["replay", "src"], "src"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_trackerless-sim"))
             .args(arguments)
