@@ -21,6 +21,8 @@ use trackerless_core::event::Event;
 use trackerless_core::io::{Command, JobId, JobResult, Tag, TorrentId};
 use trackerless_core::{Config, Engine};
 
+use crate::display::note;
+use crate::error::Failure;
 use crate::sockets::Listen;
 use crate::storage::Storage;
 
@@ -55,6 +57,13 @@ pub trait App: Send {
 
     /// The user wants it to stop.
     fn on_interrupt(&mut self) -> Flow;
+
+    /// The host failed at something that was asked of it, as a recording whose disk is full. Tells
+    /// of it, and ends with its status; commands are carried out as far as there is time.
+    fn on_failure(&mut self, failure: &Failure) -> Flow {
+        note(&format!("error: {failure}"));
+        Flow::Exit(failure.code)
+    }
 }
 
 /// What an app wants of its driver.

@@ -4,6 +4,9 @@
 //! Nothing here knows a reactor. A driver implements the loop described in [`host`], and its
 //! binary is one call of [`run::main_with`].
 
+// Both macros panic where nothing can be written: `display` prints.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cli;
 pub mod demo;
 pub mod display;

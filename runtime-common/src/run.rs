@@ -8,10 +8,11 @@ use trackerless_core::Config;
 use trackerless_core::io::AddTorrent;
 
 use crate::cli::{
-    Cli, Command, DemoArgs, DhtCommand, DownloadArgs, MetadataArgs, NetArgs, SeedArgs, definition,
+    Cli, Command, DemoArgs, DhtCommand, DownloadArgs, MetadataArgs, NetArgs, OutputArgs, Parsed,
+    SeedArgs, config_file, definition,
 };
-use crate::display::{Reporter, note};
-use crate::error::{DONE, Failure};
+use crate::display::{Reporter, lost_output, note};
+use crate::error::{DONE, FAILED, Failure};
 use crate::host::{App, Arrival, Inbox, Setup};
 use crate::keep::{Kept, content_paths};
 use crate::offline::{self, Outer};
@@ -34,24 +35,66 @@ pub fn main_with(
     one: impl FnOnce(Setup) -> Result<u8, Failure>,
     demo: impl FnOnce(&DemoArgs) -> Result<u8, Failure>,
 ) -> ExitCode {
-    let cli = Cli::parse_or_exit(binary);
-    let json = wants_json(&cli.command);
-    let code = match run(binary, cli.command, one, demo) {
-        Ok(code) => code,
-        Err(failure) => {
-            if json {
-                let args = crate::cli::OutputArgs {
-                    json,
-                    ..Default::default()
-                };
-                Reporter::new(args).failure(&failure);
-            } else {
-                note(&format!("error: {failure}"));
+    let json = asks_for_json(std::env::args_os());
+    let (code, json) = match Cli::parse_from_args(binary, std::env::args_os()) {
+        Ok(cli) => {
+            let config = config_of(&cli.command).map(Path::to_owned);
+            match run(binary, cli.command, one, demo) {
+                Ok(code) => (Ok(code), json),
+                Err(failure) => {
+                    let json = json || config.is_some_and(|path| config_file::wants_json(&path));
+                    (Err(failure), json)
+                }
             }
-            failure.code
         }
+        Err(Parsed::Text(text)) => {
+            crate::display::print(&text);
+            (Ok(DONE), json)
+        }
+        Err(Parsed::Wrong(failure)) => (Err(failure), json),
     };
-    ExitCode::from(code)
+    let args = OutputArgs {
+        json,
+        ..OutputArgs::default()
+    };
+    let code = code.unwrap_or_else(|failure| {
+        Reporter::new(args).failure(&failure);
+        failure.code
+    });
+    let Some(reason) = lost_output() else {
+        return ExitCode::from(code);
+    };
+    note(&format!(
+        "error: standard output cannot be written: {reason}; what was to be printed is lost"
+    ));
+    ExitCode::from(if code == DONE { FAILED } else { code })
+}
+
+/// Whether `--json` is among the options: known even where the rest is wrong. It is never the
+/// value of another.
+fn asks_for_json(mut arguments: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    arguments
+        .by_ref()
+        .take_while(|argument| argument != "--")
+        .any(|argument| argument == "--json")
+}
+
+/// The file of `--config`, where it decides what is printed.
+fn config_of(command: &Command) -> Option<&Path> {
+    let net = match command {
+        Command::Download(args) => &args.net,
+        Command::Seed(args) => &args.net,
+        Command::Metadata(args) => &args.net,
+        Command::Dht(
+            DhtCommand::Run { net, .. }
+            | DhtCommand::Ping { net, .. }
+            | DhtCommand::FindNode { net, .. }
+            | DhtCommand::GetPeers { net, .. }
+            | DhtCommand::Announce { net, .. },
+        ) => net,
+        _ => return None,
+    };
+    net.config.as_deref()
 }
 
 fn run(
@@ -75,27 +118,6 @@ fn run(
             crate::display::print(&String::from_utf8_lossy(&out));
             Ok(DONE)
         }
-    }
-}
-
-fn wants_json(command: &Command) -> bool {
-    match command {
-        Command::Download(args) => args.net.output.json,
-        Command::Seed(args) => args.net.output.json,
-        Command::Metadata(args) => args.net.output.json,
-        Command::Create(args) => args.output_args.json,
-        Command::Show(args) => args.json,
-        Command::Verify(args) => args.output.json,
-        Command::Demo(args) => args.output.json,
-        Command::Completions { .. } => false,
-        Command::Dht(command) => match command {
-            DhtCommand::Run { net, .. }
-            | DhtCommand::Ping { net, .. }
-            | DhtCommand::FindNode { net, .. }
-            | DhtCommand::GetPeers { net, .. }
-            | DhtCommand::Announce { net, .. } => net.output.json,
-            _ => false,
-        },
     }
 }
 

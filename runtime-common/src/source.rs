@@ -1,7 +1,8 @@
 //! SOURCE of a command line: a magnet link, a `.torrent` file or a bare info-hash.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -81,24 +82,40 @@ pub fn magnet(text: &str) -> Result<Magnet, Failure> {
 /// What is wrong, where, and what was expected.
 pub fn torrent(path: &Path) -> Result<(Torrent, Bytes), Failure> {
     let wrong = |message: String| Failure::usage(format!("{}: {message}", path.display()));
-    let file = fs::File::open(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
+    let raw = read_file(path, MAX_TORRENT).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
             wrong("no such file, and neither a magnet link nor an info-hash".into())
         }
         _ => wrong(error.to_string()),
     })?;
-    let mut raw = Vec::new();
-    file.take(MAX_TORRENT + 1)
-        .read_to_end(&mut raw)
-        .map_err(|error| wrong(error.to_string()))?;
-    if raw.len() as u64 > MAX_TORRENT {
-        return Err(wrong(format!(
-            "expected a .torrent file of at most {MAX_TORRENT} bytes"
-        )));
-    }
     let raw = Bytes::from(raw);
     let torrent = Torrent::parse(raw.clone()).map_err(|error| wrong(error.to_string()))?;
     Ok((torrent, raw))
+}
+
+/// Reads a plain file of at most `most` bytes. A pipe or device of that name, which could keep
+/// us waiting for ever or never end, is refused without waiting for it.
+pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true);
+    options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
+    let file = options.open(path)?;
+    let expected = |what: &str| io::Error::new(io::ErrorKind::InvalidInput, what);
+    let meta = file.metadata()?;
+    if meta.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !meta.is_file() {
+        return Err(expected("expected a file, not a pipe or a device"));
+    }
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(expected(&format!(
+            "expected a file of at most {most} bytes"
+        )));
+    }
+    Ok(bytes)
 }
 
 fn is_hash(text: &str) -> bool {

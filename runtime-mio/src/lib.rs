@@ -1,6 +1,9 @@
 //! Trackerless on mio: the same loop, app and command line as every other driver, on a bare
 //! `epoll`, `kqueue` or IOCP, and one thread.
 
+// Both macros panic where nothing can be written: `display` prints.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod driver;
 mod reactor;
 

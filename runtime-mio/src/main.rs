@@ -1,5 +1,8 @@
 //! The `trackerless-mio` command.
 
+// Both macros panic where nothing can be written: `display` prints.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 
 use trackerless_mio::run;

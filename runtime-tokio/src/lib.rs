@@ -4,6 +4,9 @@
 //! [`Driver`] is what it stands on: the loop around an engine as one future, for whoever brings
 //! an app of their own.
 
+// Both macros panic where nothing can be written: `display` prints.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod driver;
 mod node;
 mod reactor;

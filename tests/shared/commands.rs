@@ -22,6 +22,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+// Not every file that includes this interrupts.
+#[allow(dead_code)]
 #[cfg(unix)]
 fn interrupt(child: &std::process::Child) {
     let kill = Command::new("kill")

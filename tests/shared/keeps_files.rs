@@ -1,23 +1,12 @@
-// Included by the tests of each binary, which say where it is: `BINARY`.
-
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::PathBuf;
+
+include!("commands.rs");
 
 const HASH: &str = "d2354010a3ca4ade5b7427bb093a62a3899ff381";
 /// Reserved for documentation (RFC 5737): no host has it, so nothing can be bound to it.
 const NOWHERE: [&str; 2] = ["--listen", "192.0.2.1:9"];
-
-fn run(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(BINARY)
-        .args(arguments)
-        .current_dir(folder)
-        .env("XDG_STATE_HOME", folder.join("state"))
-        .stdin(Stdio::null())
-        .output()
-        .expect("the command runs")
-}
 
 /// Every file below `folder`, and what is in it.
 fn everything(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -93,7 +82,7 @@ fn nothing_that_is_read_is_written_over() {
         let sockets = ["download", "seed", "metadata", "dht"].contains(&line[0]);
         let line = [&line[..], &NOWHERE[..if sockets { 2 } else { 0 }]].concat();
         let output = run(folder.path(), &line);
-        let said = String::from_utf8_lossy(&output.stderr);
+        let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{line:?} says {said}");
         assert_eq!(said.lines().count(), 1, "{line:?} says {said}");
         assert!(said.contains(option), "{line:?} says {said}");
@@ -113,7 +102,7 @@ fn content_does_not_take_the_place_of_its_own_torrent() {
     assert_eq!(made.status.code(), Some(0), "{made:?}");
     let before = everything(folder.path());
     let output = run(folder.path(), &[&["download", "x.torrent"], &NOWHERE[..]].concat());
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("--output") && said.contains("SOURCE"), "{said}");
     assert!(before == everything(folder.path()), "{said}");
@@ -129,7 +118,7 @@ fn a_torrent_from_before_is_made_anew_within_its_own_folder() {
         let made = run(folder.path(), &line);
         assert_eq!(made.status.code(), Some(0), "{made:?}");
         assert!(torrent.is_file());
-        hashes.push(String::from_utf8_lossy(&made.stdout).into_owned());
+        hashes.push(text(&made.stdout));
     }
     assert_eq!(hashes[0], hashes[1]);
 }

@@ -9,6 +9,9 @@ use super::values::{self, HostPorts};
 use super::{CreateArgs, NetArgs};
 use crate::error::Failure;
 
+/// Largest file that is read.
+const MAX_CONFIG: u64 = 1 << 20;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct ConfigFile {
@@ -115,9 +118,21 @@ impl CreateArgs {
     }
 }
 
+/// Whether the file at `path` asks for `--json`, however wrong the rest of it is.
+pub(crate) fn wants_json(path: &Path) -> bool {
+    let table = read(path).ok().and_then(|text| text.parse().ok());
+    table.is_some_and(|table: toml::Table| table.get("json") == Some(&toml::Value::Boolean(true)))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let wrong = |error: String| Failure::usage(format!("{}: {error}", path.display()));
+    let bytes =
+        crate::source::read_file(path, MAX_CONFIG).map_err(|error| wrong(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|_| wrong("expected text in UTF-8".into()))
+}
+
 fn load(path: &Path) -> Result<(String, ConfigFile), Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    let text = read(path)?;
     match toml::from_str(&text) {
         Ok(file) => Ok((text, file)),
         Err(error) => Err(at(path, &text, error.span(), error.message())),

@@ -1,6 +1,6 @@
 //! The command line: one definition for every binary.
 
-mod config_file;
+pub(crate) mod config_file;
 pub mod values;
 
 use std::net::SocketAddr;
@@ -28,7 +28,10 @@ Examples:
   {bin} create ~/album -o album.torrent --node router.example.org:6881
   {bin} seed album.torrent --data ~
   {bin} dht get-peers d984f67af9917b214cd8b6048ab5624c7df6a07a
-  {bin} demo";
+  {bin} demo
+
+Exit status: 0 done; 1 it could not be done, or what was printed is lost; 2 the command line or a
+file given on it is wrong; 130 interrupted. A reader of standard output that goes away changes none.";
 
 /// Trackerless torrents: downloads, seeds and makes them, and speaks their DHT.
 #[derive(Debug, Parser)]
@@ -466,23 +469,6 @@ fn url(text: &str, schemes: &[&str]) -> Result<String, String> {
 }
 
 impl Cli {
-    /// Reads the command line of this process; prints help or one line of error and exits where
-    /// it asks for that.
-    #[must_use]
-    pub fn parse_or_exit(binary: &'static str) -> Self {
-        match Self::parse_from_args(binary, std::env::args_os()) {
-            Ok(cli) => cli,
-            Err(Parsed::Text(text)) => {
-                crate::display::print(&text);
-                std::process::exit(0)
-            }
-            Err(Parsed::Wrong(failure)) => {
-                eprintln!("error: {failure}");
-                std::process::exit(i32::from(failure.code))
-            }
-        }
-    }
-
     /// Reads a command line, its first element being the program.
     ///
     /// # Errors

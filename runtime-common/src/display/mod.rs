@@ -4,6 +4,7 @@ mod table;
 mod text;
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -19,17 +20,34 @@ pub use text::{bytes, close_reason, duration, job_error, printable, source_name,
 /// Seconds between plain progress lines off a terminal.
 const PLAIN_EVERY: u32 = 5;
 
-/// Writes a line to standard output; a reader that went away is no error of ours.
+/// Why something that was printed did not get where standard output leads.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Writes a line to standard output. A reader that went away (a closed pipe) has read what it
+/// wanted; anything else that goes wrong makes the whole command fail.
 pub fn print(line: &str) {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(line.as_bytes());
-    if !line.ends_with('\n') {
-        let _ = out.write_all(b"\n");
+    if let Err(error) = write_line(&mut out, line)
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        LOST.get_or_init(|| error.to_string());
     }
-    let _ = out.flush();
 }
 
-/// Writes a line for people to standard error.
+/// Why something that was printed is lost, if it is.
+pub(crate) fn lost_output() -> Option<&'static str> {
+    LOST.get().map(String::as_str)
+}
+
+fn write_line(out: &mut impl io::Write, line: &str) -> io::Result<()> {
+    out.write_all(line.as_bytes())?;
+    if !line.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    out.flush()
+}
+
+/// Writes a line for people to standard error; there is nobody to tell where that fails.
 pub fn note(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

@@ -15,7 +15,7 @@ use super::recorder::Recorder;
 use super::sockets::{ReadOutcome, Report, Sockets, Source};
 use super::udp::{BATCH, Datagram, RecvBatch};
 use super::{Clock, Reactor, Ready};
-use crate::error::Failure;
+use crate::error::{DONE, FAILED, Failure};
 use crate::host::{App, Arrival, Flow, Inbox, Setup};
 use crate::nearby::bind_nearby;
 use crate::sockets::{Bound, bind};
@@ -209,11 +209,10 @@ impl<R: Reactor> EventLoop<R> {
     }
 
     fn next(&mut self) -> Turn {
-        if self.exit.is_some() {
-            self.flush_recording();
-        }
         if let Some(code) = self.exit {
-            return Turn::Exit(code);
+            // What follows from that would come too late.
+            let lost = self.flush_recording().is_some();
+            return Turn::Exit(if lost && code == DONE { FAILED } else { code });
         }
         let busy = self.sockets.waiting() > 0
             || !self.sockets.reports.is_empty()
@@ -289,24 +288,23 @@ impl<R: Reactor> EventLoop<R> {
         }
         if self.next_second <= now {
             self.next_second = now + SECOND;
-            self.flush_recording();
+            if let Some(flow) = self.flush_recording() {
+                self.follow(flow);
+            }
             let flow = self.app.on_second(&self.engine);
             self.follow(flow);
         }
     }
 
-    fn flush_recording(&mut self) {
-        if let Some(recorder) = &mut self.recorder
-            && let Err(error) = recorder.flush()
-        {
-            // Half a recording is worse than none to whoever asked for it.
-            eprintln!(
-                "error: the recording could not be written: {error}; free some space, or name \
-                 another file with --record"
-            );
-            self.recorder = None;
-            self.exit = self.exit.or(Some(1));
-        }
+    /// Hands what was recorded to the kernel; where that fails, what the app makes of it: half a
+    /// recording is worse than none to whoever asked for it.
+    fn flush_recording(&mut self) -> Option<Flow> {
+        let error = self.recorder.as_mut()?.flush().err()?;
+        self.recorder = None;
+        Some(self.app.on_failure(&Failure::failed(format!(
+            "the recording could not be written: {error}; free some space, or name another file \
+             with --record"
+        ))))
     }
 
     fn visit(&mut self, source: Source) {

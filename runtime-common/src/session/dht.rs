@@ -328,6 +328,17 @@ impl App for DhtApp {
     fn on_interrupt(&mut self) -> Flow {
         self.end(INTERRUPTED)
     }
+
+    fn on_failure(&mut self, failure: &Failure) -> Flow {
+        self.report.failure(failure);
+        match &mut self.ending {
+            Some((code, _)) => {
+                *code = if *code == DONE { failure.code } else { *code };
+                Flow::Continue
+            }
+            None => self.end(failure.code),
+        }
+    }
 }
 
 #[cfg(test)]

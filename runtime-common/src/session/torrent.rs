@@ -458,6 +458,17 @@ impl App for TorrentApp {
             .say("stopping; press Ctrl-C again to stop at once");
         self.end(INTERRUPTED)
     }
+
+    fn on_failure(&mut self, failure: &Failure) -> Flow {
+        let Some(ending) = &mut self.ending else {
+            return self.fail(failure.clone());
+        };
+        if ending.code == DONE {
+            ending.code = failure.code;
+        }
+        self.report.failure(failure);
+        Flow::Continue
+    }
 }
 
 /// That a torrent has no file `index`, which `given` selects.
