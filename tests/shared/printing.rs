@@ -151,3 +151,20 @@ fn a_recording_that_fails_midway_ends_as_any_failure() {
     // It said goodbye: the table is saved by that alone.
     assert!(folder.path().join("s/dht.table").is_file(), "{told}");
 }
+
+/// The same empty folder, looked at by two commands.
+#[test]
+fn missing_pieces_are_bad_ones_for_every_command() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("empty")).expect("the folder can be written");
+    let seed = ["--listen", "127.0.0.1:0", "--no-dht", "--no-lsd"];
+    for (line, more) in [("verify", &[][..]), ("seed", &seed)] {
+        let line = [&[line, "a.torrent", "--data", "empty", "--json"], more].concat();
+        let output = run(folder.path(), &line);
+        let out = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{out}");
+        let verified = out.lines().find(|line| line.contains("\"verified\""));
+        let verified = verified.expect("it tells");
+        assert!(verified.ends_with("\"pieces_ok\":0,\"pieces_bad\":2}"), "{verified}");
+    }
+}

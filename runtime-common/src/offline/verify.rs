@@ -13,6 +13,7 @@ use trackerless_core::slab::Key;
 use crate::cli::VerifyArgs;
 use crate::display::{Reporter, job_error, note, printable};
 use crate::error::{DONE, FAILED, Failure, USAGE};
+use crate::session::verified;
 use crate::storage::{Storage, StorageConfig};
 
 /// Pieces hashed at once.
@@ -222,11 +223,7 @@ pub fn verify_command(args: &VerifyArgs) -> Result<u8, Failure> {
     })?;
     let info = &torrent.info;
     let report = Reporter::new(args.output);
-    let bad = found.bad.len() + found.missing.len();
-    report.event(
-        "verified",
-        json!({ "pieces_ok": found.ok, "pieces_bad": bad }),
-    );
+    report.event("verified", verified(found.ok, info.piece_count));
     for (what, pieces) in [("wrong", &found.bad), ("missing", &found.missing)] {
         for &piece in pieces.iter().take(MAX_NAMED) {
             report.result(&format!(

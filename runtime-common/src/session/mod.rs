@@ -13,8 +13,8 @@ use crate::display::Reporter;
 
 pub use contacts::Contacts;
 pub use dht::{DhtApp, DhtTask};
-pub(crate) use torrent::no_such_file;
 pub use torrent::{Goal, SeedGoal, TorrentApp, TorrentPlan};
+pub(crate) use torrent::{no_such_file, verified};
 
 /// Seconds a shutdown may take to say goodbye before the process ends anyway.
 const GOODBYE_SECONDS: u32 = 5;

@@ -80,6 +80,8 @@ pub struct TorrentApp {
     sources: SourceTable,
     known: BTreeMap<SocketAddr, PeerSource>,
     ending: Option<Ending>,
+    /// The metadata, once it is known.
+    info: Option<Arc<Info>>,
 }
 
 struct Ending {
@@ -104,11 +106,13 @@ impl TorrentApp {
             sources: SourceTable::default(),
             known: BTreeMap::new(),
             ending: None,
+            info: None,
         }
     }
 
     fn metadata(&mut self, info: &Arc<Info>) -> Flow {
         self.plan.name = printable(&info.name);
+        self.info = Some(Arc::clone(info));
         let size: u64 = info
             .files
             .iter()
@@ -152,8 +156,8 @@ impl TorrentApp {
     }
 
     fn checked(&mut self, ok: u32, bad: u32, view: &dyn View) -> Flow {
-        self.report
-            .event("verified", json!({ "pieces_ok": ok, "pieces_bad": bad }));
+        let pieces = self.info.as_ref().map_or(0, |info| info.piece_count);
+        self.report.event("verified", verified(ok, pieces));
         if self.plan.goal != Goal::Seed {
             if ok > 0 || bad > 0 {
                 self.report
@@ -469,6 +473,11 @@ impl App for TorrentApp {
         self.report.failure(failure);
         Flow::Continue
     }
+}
+
+/// What `verified` says: a piece that is missing is as bad as one that is wrong.
+pub(crate) fn verified(ok: u32, pieces: u32) -> Value {
+    json!({ "pieces_ok": ok, "pieces_bad": pieces.saturating_sub(ok) })
 }
 
 /// That a torrent has no file `index`, which `given` selects.
