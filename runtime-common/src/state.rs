@@ -134,11 +134,7 @@ impl StateDir {
     #[must_use]
     pub fn load(&self, kind: StateKind) -> Option<Vec<u8>> {
         let path = self.path(kind)?;
-        let size = fs::metadata(&path).ok()?.len();
-        if size > MAX_STATE {
-            return None;
-        }
-        fs::read(path).ok()
+        crate::source::read_file(&path, MAX_STATE).ok()
     }
 
     /// The table saved last.

@@ -61,6 +61,16 @@ fn cases(folder: &Path) -> Vec<Case> {
         "magnet:?xt=urn:btmh:1220",
         "caf1e1c30e81cb361b9ee167c4aa64228a7fa4fa9f6105232b28ad099f3a302e"
     );
+    let pipe = folder.join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(pipe.exists() || made.is_ok_and(|status| status.success()));
+    let pipe = pipe.to_str().expect("the path is UTF-8");
+    let huge = write(
+        folder,
+        "huge.torrent",
+        b"d4:infod6:lengthi9223372036854775807e4:name1:a12:piece lengthi16384e6:pieces20:\
+          aaaaaaaaaaaaaaaaaaaaee",
+    );
     let data = folder.to_str().expect("the path is UTF-8");
     vec![
         case(&[], "subcommands: download"),
@@ -77,6 +87,15 @@ fn cases(folder: &Path) -> Vec<Case> {
         case(&["download", HASH, "-o", &below_a_file], "--output"),
         case(&["download", &text], "no bencoded value"),
         case(&["download"], ""),
+        case(&["download", HASH, "--download-limit", "-1"], "--download-limit"),
+        case(&["download", HASH, "--max-peers", "-1"], "--max-peers"),
+        case(&["seed", &good], "not provided: --data"),
+        case(&["create", pipe, "-o", "x.torrent"], "not a pipe"),
+        case(&["verify", pipe, "--data", data], "not a pipe"),
+        case(&["show", pipe], "not a pipe"),
+        case(&["download", pipe], "not a pipe"),
+        case(&["download", HASH, "--config", pipe], "not a pipe"),
+        case(&["show", &huge], "pieces"),
         case(&["download", "--frobnicate", HASH], "--frobnicate"),
         case(&["download", "magnet:?dn=foo"], "info-hash"),
         case(&["download", "magnet:?xt=urn:btih:abababab"], "info-hash"),

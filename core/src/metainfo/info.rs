@@ -401,7 +401,7 @@ fn place(
         }
         path
     };
-    let too_long = || MetainfoError::found("info", dict.value(), "more", "less than 2^63 bytes");
+    let too_long = || MetainfoError::found("info", dict.value(), "2^63 bytes or more", "less");
     let mut files: Vec<File> = Vec::with_capacity(listed.files.len());
     let mut total: u64 = 0;
     for raw in &listed.files {
@@ -429,7 +429,7 @@ fn place(
         });
         total = total
             .checked_add(raw.length)
-            .filter(|total| *total < i64::MAX as u64)
+            .filter(|total| *total <= i64::MAX as u64)
             .ok_or_else(too_long)?;
     }
     rename(&mut files);

@@ -511,17 +511,23 @@ pub(crate) fn definition(binary: &'static str) -> clap::Command {
         .mut_subcommand("dht", |dht| dht.arg_required_else_help(false))
         .name(binary)
         .bin_name(binary);
-    with_examples(command.after_help(EXAMPLES), binary)
+    adapted(command.after_help(EXAMPLES), binary)
 }
 
-/// Puts the binary's name into the examples, those of subcommands too.
-fn with_examples(mut command: clap::Command, binary: &str) -> clap::Command {
+/// Puts the binary's name into the examples and lets options reject negative numbers themselves,
+/// those of subcommands too.
+fn adapted(mut command: clap::Command, binary: &str) -> clap::Command {
+    // What begins with a minus and a digit is a wrong value, told with what was expected.
+    command = command.mut_args(|argument| match argument.get_action().takes_values() {
+        true => argument.allow_negative_numbers(true),
+        false => argument,
+    });
     let names: Vec<String> = command
         .get_subcommands()
         .map(|below| below.get_name().to_owned())
         .collect();
     for name in names {
-        command = command.mut_subcommand(name, |below| with_examples(below, binary));
+        command = command.mut_subcommand(name, |below| adapted(below, binary));
     }
     match command.get_after_help().map(ToString::to_string) {
         Some(help) => command.after_help(help.replace("{bin}", binary)),
@@ -536,7 +542,7 @@ fn one_line(message: &str) -> String {
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
         .map(str::trim)
         .filter(|line| !line.is_empty());
-    let line = lines.collect::<Vec<_>>().join("; ");
+    let line = lines.collect::<Vec<_>>().join("; ").replace(":; ", ": ");
     let line = line.strip_prefix("error: ").unwrap_or(&line);
     format!("{line} (see --help)")
 }

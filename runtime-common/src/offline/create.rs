@@ -116,6 +116,9 @@ impl Content {
         let path = &given.path;
         let wrong = |message: &str| Failure::usage(format!("{}: {message}", path.display()));
         let meta = fs::metadata(path).map_err(|error| wrong(&error.to_string()))?;
+        if !meta.is_file() && !meta.is_dir() {
+            return Err(wrong("expected a file or folder, not a pipe or a device"));
+        }
         let name = match &given.name {
             Some(name) => name.clone(),
             None => {
