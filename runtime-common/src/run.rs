@@ -256,6 +256,7 @@ fn torrent_setup(
         name,
         goal,
         contacts: Contacts::of(&net, state.as_ref()),
+        folder: folder.clone(),
         tcp: !net.no_tcp,
         state: state.clone(),
         outer,

@@ -147,3 +147,19 @@ fn a_file_that_is_none_is_told_as_soon_as_the_metadata_is_there() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     seed.kill().and_then(|()| seed.wait().map(drop)).expect("it runs");
 }
+
+/// A longer file of that name is somebody else's, an empty file of the torrent or not.
+#[test]
+fn a_longer_file_of_that_name_is_named_and_kept() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    torrent(folder.path());
+    let file = folder.path().join("file");
+    fs::write(&file, [1; 30_000]).expect("the folder can be written");
+    let line = [&["download", "a.torrent"], &LOOPBACK[..], ALONE].concat();
+    let output = run(folder.path(), &line);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let last = said.lines().last().expect("it says something");
+    assert!(last.contains("file: a file of that name") && last.contains("30000"), "{said}");
+    assert_eq!(fs::read(&file).expect("it is there"), [1; 30_000]);
+}

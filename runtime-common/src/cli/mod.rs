@@ -159,7 +159,7 @@ pub struct DownloadArgs {
     /// Magnet link, .torrent file or info-hash (hex or base32)
     #[arg(value_name = "SOURCE")]
     pub source: String,
-    /// Folder the content is put into
+    /// Folder the content is put into; a file of one of its names that is longer is refused, not cut
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub output: PathBuf,
     /// A peer known beforehand

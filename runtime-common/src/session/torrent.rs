@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use trackerless_core::engine::TorrentStats;
 use trackerless_core::event::{CommandError, Done, Event, PeerSource, Transport};
-use trackerless_core::io::{AddTorrent, Command, Tag, TorrentId};
+use trackerless_core::io::{AddTorrent, Command, JobError, Tag, TorrentId};
 use trackerless_core::metainfo::Info;
 
 use super::{Contacts, GOODBYE_SECONDS, TAG_SAVE, TAG_SHUTDOWN, TAG_TASK, report_listening};
@@ -61,6 +61,8 @@ pub struct TorrentPlan {
     pub goal: Goal,
     /// Whom the DHT asks first.
     pub contacts: Contacts,
+    /// The folder the content is put into.
+    pub folder: PathBuf,
     /// Whether TCP is listened on.
     pub tcp: bool,
     /// Where state is saved: what goes wrong there is told.
@@ -207,6 +209,25 @@ impl TorrentApp {
             }
             _ => self.end(DONE),
         }
+    }
+
+    /// The file on disk that is longer than the torrent's, where that is what is in the way.
+    fn longer_file(&self) -> Option<String> {
+        let files = &self.info.as_ref()?.files;
+        let files = files.iter().filter(|it| !it.pad && it.symlink.is_none());
+        files.into_iter().find_map(|file| {
+            let path = self.plan.folder.join(file.path.iter().collect::<PathBuf>());
+            let meta = path.symlink_metadata().ok().filter(|it| it.is_file())?;
+            (meta.len() > file.length).then(|| {
+                format!(
+                    "{}: a file of that name is there already and longer ({} bytes, expected at \
+                     most {}): move it away, or choose another folder",
+                    path.display(),
+                    meta.len(),
+                    file.length
+                )
+            })
+        })
     }
 
     fn no_such_file(&self, index: u32, files: u32) -> Failure {
@@ -430,7 +451,9 @@ impl App for TorrentApp {
             }
             Event::StorageFailed { piece, error, .. } => {
                 let place = piece.map_or(String::new(), |piece| format!(" (piece {piece})"));
-                let message = format!("{}{place}: {}", self.plan.name, job_error(*error));
+                let longer = (*error == JobError::InTheWay).then(|| self.longer_file());
+                let reason = longer.flatten().unwrap_or_else(|| job_error(*error).into());
+                let message = format!("{}{place}: {reason}", self.plan.name);
                 return self.fail(Failure::failed(message));
             }
             _ => {}

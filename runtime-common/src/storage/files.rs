@@ -101,9 +101,19 @@ impl FileStore {
     /// Makes what no write will make: the output folder, empty files, links.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// Those of the file system, and `AlreadyExists` where a file is longer than it should be.
     pub fn prepare(&self) -> io::Result<()> {
         let info = &self.info;
+        for (index, file) in info.files.iter().enumerate() {
+            let plain = !file.pad && file.symlink.is_none();
+            if plain
+                && self
+                    .size(index as u32)?
+                    .is_some_and(|size| size > file.length)
+            {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+        }
         let special = info
             .files
             .iter()
@@ -289,9 +299,9 @@ impl FileStore {
         {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        // A longer file of that name would never equal the torrent's.
+        // A longer file of that name is somebody else's: it is neither cut nor written to.
         if opened.metadata()?.len() > file.length {
-            opened.set_len(file.length)?;
+            return Err(io::ErrorKind::AlreadyExists.into());
         }
         Ok(opened)
     }

@@ -353,18 +353,66 @@ fn after_a_kill_what_was_committed_is_found_again() {
 }
 
 #[test]
-fn a_longer_file_of_that_name_is_cut_when_it_is_written() {
+fn a_longer_file_of_that_name_is_in_the_way_and_stays_as_it_is() {
+    let content = content(100);
+    let info = torrent(&[("f", 100), ("empty", 0)], &content);
+    for name in ["f", "empty"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t").join(name);
+        fs::create_dir(folder.path().join("t")).unwrap();
+        fs::write(&file, [1; 500]).unwrap();
+        let work = Work::Open {
+            torrent: TORRENT,
+            info: Arc::clone(&info),
+        };
+        let opened = Bench::at(folder.path()).run(work);
+        assert_eq!(opened, JobResult::Failed(JobError::InTheWay), "{name}");
+        assert_eq!(fs::read(&file).unwrap(), [1; 500], "{name}");
+        assert_eq!(fs::read_dir(folder.path().join("t")).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn a_file_that_grew_after_it_was_looked_at_stays_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let content = content(100);
     let info = torrent(&[("f", 100)], &content);
-    fs::create_dir(folder.path().join("t")).unwrap();
-    fs::write(folder.path().join("t/f"), vec![1; 500]).unwrap();
     let mut bench = Bench::at(folder.path());
     bench.open(&info);
-    assert_eq!(fs::metadata(folder.path().join("t/f")).unwrap().len(), 500);
+    let file = folder.path().join("t/f");
+    fs::create_dir(folder.path().join("t")).unwrap();
+    fs::write(&file, [1; 500]).unwrap();
     bench.write_piece(&content, 0);
-    bench.commit(0);
-    assert_eq!(fs::read(folder.path().join("t/f")).unwrap(), content);
+    let commit = bench.run(Work::Commit {
+        torrent: TORRENT,
+        piece: 0,
+    });
+    assert_eq!(commit, JobResult::Failed(JobError::InTheWay));
+    assert_eq!(fs::read(&file).unwrap(), [1; 500]);
+}
+
+#[test]
+fn what_is_reserved_is_never_written_whatever_it_is_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = content(100);
+    let info = torrent(&[("f", 100)], &content);
+    let reserved = folder.path().join("kept");
+    fs::write(&reserved, b"mine").unwrap();
+    fs::create_dir(folder.path().join("t")).unwrap();
+    fs::hard_link(&reserved, folder.path().join("t/f")).unwrap();
+    let mut bench = Bench::new(StorageConfig {
+        output: Some(folder.path().to_owned()),
+        reserved: vec![reserved.clone()],
+        ..StorageConfig::default()
+    });
+    bench.open(&info);
+    bench.write_piece(&content, 0);
+    let commit = bench.run(Work::Commit {
+        torrent: TORRENT,
+        piece: 0,
+    });
+    assert_eq!(commit, JobResult::Failed(JobError::InTheWay));
+    assert_eq!(fs::read(&reserved).unwrap(), b"mine");
 }
 
 #[test]

@@ -36,6 +36,7 @@ fn app(goal: Goal) -> TorrentApp {
         add: AddTorrent::new(Source::Magnet("x".into())),
         name: "x".into(),
         goal,
+        folder: PathBuf::from("."),
         contacts: Contacts::default(),
         tcp: true,
         state: None,
