@@ -411,7 +411,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             client: String::from(concat!("Trackerless ", env!("CARGO_PKG_VERSION"))),
-            peer_id_prefix: *b"-TL0010-",
+            peer_id_prefix: *b"-TK0100-",
             lab: false,
             explain: false,
             tcp: true,

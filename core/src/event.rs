@@ -43,6 +43,18 @@ pub enum Event {
     },
     /// A peer finished its handshake.
     PeerConnected(Box<PeerConnected>),
+    /// A connected peer names its client otherwise than its id does (`v` of the extension
+    /// handshake, BEP 10); once per connection.
+    PeerNamed {
+        /// The torrent.
+        torrent: TorrentId,
+        /// The connection.
+        conn: ConnId,
+        /// Its endpoint.
+        addr: SocketAddr,
+        /// What it calls itself, at most `WireConfig::max_client_name` bytes.
+        client: String,
+    },
     /// A peer is gone.
     PeerClosed {
         /// The torrent.

@@ -16,7 +16,7 @@ const SIZE: usize = 1 << 20;
 const PIECE: u64 = 16 << 10;
 
 /// Every event of `--json`, with its fields; all of them have `event` and `time` too.
-const EVENTS: [(&str, &[&str]); 12] = [
+const EVENTS: [(&str, &[&str]); 13] = [
     ("listening", &["protocol", "address"]),
     ("metadata", &["name", "size", "files", "info_hash"]),
     (
@@ -28,6 +28,7 @@ const EVENTS: [(&str, &[&str]); 12] = [
         "peer_connected",
         &["address", "transport", "encrypted", "client"],
     ),
+    ("peer_client", &["address", "client"]),
     ("peer_closed", &["address", "reason"]),
     (
         "progress",

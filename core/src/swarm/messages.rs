@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::bitfield::Bitfield;
 use super::peer::{Base, Peer, Pieces};
-use super::{Event, Swarm};
-use crate::event::{CloseReason, PeerSource};
+use super::{Event, Swarm, client};
+use crate::event::{self, CloseReason, PeerSource};
 use crate::io::ConnId;
 use crate::wire::{ExtensionHandshake, Message};
 
@@ -198,6 +198,11 @@ impl Swarm {
         };
         peer.upload_only = handshake.upload_only;
         peer.metadata = handshake.ut_metadata.is_some_and(|number| number != 0);
+        let (torrent, addr) = (self.torrent, peer.addr);
+        let named = handshake.client.clone().filter(|client| {
+            let first = !core::mem::replace(&mut peer.named, true);
+            first && !client.is_empty() && *client != client::name(&peer.peer_id)
+        });
         if let Some(reqq) = handshake.reqq {
             peer.reqq = reqq.max(1);
         }
@@ -209,6 +214,17 @@ impl Swarm {
                 peer.listen = Some(listen);
                 self.known.on_connected(listen);
             }
+        }
+        if let Some(client) = named {
+            self.public(
+                event::Event::PeerNamed {
+                    torrent,
+                    conn,
+                    addr,
+                    client,
+                },
+                events,
+            );
         }
         self.on_metadata_offer(conn, handshake.metadata_size);
         self.on_seed_known(conn);

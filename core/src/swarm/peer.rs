@@ -74,6 +74,8 @@ pub(super) struct Peer {
     pub(super) opened: bool,
     /// It fetches nothing (BEP 21).
     pub(super) upload_only: bool,
+    /// It has said what client it is.
+    pub(super) named: bool,
     /// It answers metadata requests.
     pub(super) metadata: bool,
     /// The port of its DHT node, as it said last; 0 is unsaid.
@@ -154,6 +156,7 @@ impl Peer {
             },
             opened: false,
             upload_only: false,
+            named: false,
             metadata: false,
             dht_port: 0,
             dht_ports: 0,

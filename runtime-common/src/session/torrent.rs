@@ -405,6 +405,14 @@ impl App for TorrentApp {
                 self.report
                     .detail(|| format!("{} connected: {}", peer.addr, printable(&peer.client)));
             }
+            Event::PeerNamed { addr, client, .. } => {
+                self.report.event(
+                    "peer_client",
+                    json!({ "address": addr.to_string(), "client": client }),
+                );
+                self.report
+                    .detail(|| format!("{addr} runs {}", printable(client)));
+            }
             Event::PeerClosed { addr, reason, .. } => {
                 let reason = close_reason(reason);
                 self.report.event(

@@ -75,6 +75,34 @@ fn a_file_that_is_none_is_refused_when_the_metadata_shows_it() {
 }
 
 #[test]
+fn a_peer_names_its_client_once_where_its_id_does_not() {
+    let of_id = client::name(&hello(1, addr(1), true).peer_id);
+    for (names, told) in [
+        (&["one", "two"][..], &["one"][..]),
+        (&[&of_id], &[]),
+        (&[""], &[]),
+    ] {
+        let (mut swarm, mut events) = without_metadata(Config::default());
+        for name in names {
+            let handshake = ExtensionHandshake {
+                client: Some((*name).into()),
+                ..ExtensionHandshake::default()
+            };
+            let message = Message::ExtensionHandshake(Box::new(handshake));
+            say(&mut swarm, message, &mut events);
+        }
+        let named: Vec<_> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Public(Public::PeerNamed { client, .. }) => Some(client.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(named, told, "{names:?}");
+    }
+}
+
+#[test]
 fn haves_before_the_metadata_are_bounded() {
     let (mut swarm, mut events) = without_metadata(config(|swarm| swarm.max_early_haves = 5));
     (0..5).for_each(|piece| say(&mut swarm, Message::Have(piece), &mut events));
