@@ -50,12 +50,17 @@ impl Swarm {
             return;
         }
         arriving.next = end as u32;
+        if arriving.kept && offset > 0 {
+            // Its place may have gone to others meanwhile: theirs is not written over then.
+            let content = self.content.as_ref();
+            arriving.kept =
+                content.is_some_and(|it| it.picker.requesters(block).contains(&peer.key));
+        }
         let arriving = *arriving;
         let bytes = data.len() as u32;
         self.down.add(self.now, bytes.into());
         peer.down.add(self.now, bytes.into());
         if arriving.kept && bytes > 0 {
-            peer.last_block = self.now;
             let begin = block.begin + offset;
             let write = Job::Write {
                 piece: block.piece,
@@ -126,7 +131,10 @@ impl Swarm {
             return;
         };
         peer.arriving = None;
-        let was_asked = peer.take_asked(block).is_some();
+        if peer.asked.front().is_some_and(|first| first.block == block) {
+            peer.block_time = Some(self.now.saturating_since(peer.turn_since));
+        }
+        let was_asked = peer.take_asked(block, self.now).is_some();
         if !arriving.kept {
             if was_asked && content.picker.on_abort(peer.key, block) {
                 self.epoch += 1;
@@ -138,8 +146,9 @@ impl Swarm {
             self.request_from(conn, events);
             return;
         }
+        let timeout = self.config.swarm.request_timeout;
         if peer.snubbed {
-            peer.snubbed = false;
+            peer.snubbed = peer.is_overdue(timeout, self.now);
             peer.pipeline = self.config.swarm.min_pipeline.into();
             peer.slow_start = true;
         } else if peer.slow_start {
@@ -173,9 +182,13 @@ impl Swarm {
             && arriving.block == block
         {
             arriving.kept = false;
+            let asked = peer.asked.iter_mut().find(|asked| asked.block == block);
+            if let Some(asked) = asked {
+                asked.done = true;
+            }
             return;
         }
-        if peer.take_asked(block).is_some() {
+        if peer.take_asked(block, self.now).is_some() {
             let most = u32::from(self.config.swarm.max_pipeline);
             peer.forgiven = (peer.forgiven + 1).min(most);
             events.push(Event::Send(conn, Message::Cancel(block)));

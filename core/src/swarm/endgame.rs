@@ -4,22 +4,27 @@
 //! races another for a block, but never for many: a block that arrives twice is wasted, and what
 //! has been asked for can be called back only as long as it has not left. So an idle peer gets
 //! `endgame_blocks` at a time, from the end of the queue of whoever will be longest with its
-//! own, and no block is asked of more than `endgame_requesters`.
+//! own, and no block is asked of more than `endgame_requesters`. The first block of a queue is on
+//! its way: that one is raced only when it will take its owner much longer than the idle peer.
 
 use alloc::vec::Vec;
 
+use super::peer::Peer;
 use super::picker::{BLOCK_LENGTH, PickOptions};
 use super::{Event, Phase, Swarm};
 use crate::io::ConnId;
-use crate::time::Duration;
+use crate::time::{Duration, Instant};
 use crate::wire::BlockRef;
 
 /// Peers from whose queues blocks are taken: the slowest, and a few more in case of need.
 const HOLDERS: usize = 4;
 /// Blocks of one of them that are looked at.
 const LOOKS: usize = 16;
-/// The first block of a queue is on its way, unless nothing came for so long.
-const STALL: Duration = Duration::from_secs(1);
+/// The first block of a queue is worth racing when it will take longer than this, and as long as
+/// an idle peer that has brought nothing yet is taken to need.
+const SOON: Duration = Duration::from_secs(1);
+/// And so many times longer than it will take the idle peer.
+const SLOWER: u32 = 4;
 
 impl Swarm {
     /// Asks an idle peer for blocks that slower ones were asked for.
@@ -58,13 +63,16 @@ impl Swarm {
 
     /// Blocks others were asked for, those that are expected last first.
     fn slowest_blocks(&self, conn: ConnId) -> Vec<BlockRef> {
+        let now = self.now;
+        let needs = self.peers.get(&conn).and_then(|peer| peer.block_time);
+        let worth = SOON.max(needs.unwrap_or(SOON).saturating_mul(SLOWER));
         let mut holders: Vec<_> = self
             .peers
             .iter()
-            .filter(|(other, peer)| **other != conn && !peer.asked.is_empty())
+            .filter(|(other, peer)| **other != conn && peer.asked.iter().any(|asked| !asked.done))
             .map(|(other, peer)| {
                 let bytes = peer.asked.len() as u64 * u64::from(BLOCK_LENGTH);
-                (bytes * 1_000 / (peer.down.rate(self.now) + 1), *other)
+                (bytes * 1_000 / (peer.down.rate(now) + 1), *other)
             })
             .collect();
         // The slowest first; ties in the order of names.
@@ -74,13 +82,25 @@ impl Swarm {
             let Some(peer) = self.peers.get(&holder) else {
                 continue;
             };
-            let stalls = peer
-                .waits_since()
-                .is_some_and(|since| self.now.saturating_since(since) >= STALL);
-            let on_its_way = usize::from(!stalls);
-            let queue = peer.asked.iter().skip(on_its_way).rev();
+            let soon = first_takes(peer, now).is_none_or(|takes| takes <= worth);
+            let queue = peer.asked.iter().skip(usize::from(soon)).rev();
             blocks.extend(queue.take(LOOKS).map(|asked| asked.block));
         }
         blocks
     }
+}
+
+/// How much longer the first block of a peer's queue will take; `None` when nothing tells.
+fn first_takes(peer: &Peer, now: Instant) -> Option<Duration> {
+    let owes = peer.owes_for(now)?;
+    let first = peer.asked.front()?.block;
+    if owes < SOON {
+        return peer.block_time;
+    }
+    // It goes on at the pace at which this block has come so far.
+    let came = match &peer.arriving {
+        Some(arriving) if arriving.block == first => arriving.next,
+        _ => 0,
+    };
+    Some(owes.saturating_mul(first.length - came) / came.max(1))
 }

@@ -12,7 +12,7 @@ use super::picker::{Has, PeerKey};
 use super::rate::RateMeter;
 use crate::config::SwarmConfig;
 use crate::id::PeerId;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::BlockRef;
 
 /// What a peer has.
@@ -44,9 +44,10 @@ pub(super) enum Base {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked {
     pub(super) block: BlockRef,
-    pub(super) at: Instant,
     /// Others are asked for it as well, since this peer was late.
     pub(super) late: bool,
+    /// Another brought it while this peer was sending it.
+    pub(super) done: bool,
 }
 
 /// The block whose parts are arriving.
@@ -101,10 +102,14 @@ pub(super) struct Peer {
     /// The pipeline grows by one per block until the rate stops growing.
     pub(super) slow_start: bool,
     pub(super) last_rate: u64,
-    pub(super) last_block: Instant,
+    /// Since when the first of `asked` is the next that it has to answer. Time in which we did
+    /// not read is left out.
+    pub(super) turn_since: Instant,
+    /// How long it took for the last block that it brought in its turn.
+    pub(super) block_time: Option<Duration>,
     pub(super) snubbed: bool,
-    /// We do not read from it: what it leaves unanswered is not its fault.
-    pub(super) parked: bool,
+    /// Since when we do not read from it: what it leaves unanswered is not its fault.
+    pub(super) parked: Option<Instant>,
     pub(super) down: RateMeter,
     /// Blocks it may still send although they were cancelled.
     pub(super) forgiven: u32,
@@ -171,9 +176,10 @@ impl Peer {
             pipeline: u32::from(config.min_pipeline),
             slow_start: true,
             last_rate: 0,
-            last_block: now,
+            turn_since: now,
+            block_time: None,
             snubbed: false,
-            parked: false,
+            parked: None,
             down: RateMeter::default(),
             forgiven: 0,
             unasked: 0,
@@ -224,19 +230,39 @@ impl Peer {
         !self.choking || !self.allowed_in.is_empty()
     }
 
-    /// Takes a standing request off the list.
-    pub(super) fn take_asked(&mut self, block: BlockRef) -> Option<Asked> {
+    /// Notes a request, the last in line.
+    pub(super) fn add_asked(&mut self, block: BlockRef, now: Instant) {
+        if self.asked.is_empty() {
+            self.turn_since = now;
+        }
+        self.asked.push_back(Asked {
+            block,
+            late: false,
+            done: false,
+        });
+    }
+
+    /// Takes a standing request off the list: it was answered, or will not be.
+    pub(super) fn take_asked(&mut self, block: BlockRef, now: Instant) -> Option<Asked> {
         // Blocks come in the order they were asked for, so it is nearly always the first.
         let at = self.asked.iter().position(|asked| asked.block == block)?;
+        if at == 0 {
+            self.turn_since = now;
+        }
         self.asked.remove(at)
     }
 
-    /// Since when it owes us a block; `None` when it owes none, or could not give it.
-    pub(super) fn waits_since(&self) -> Option<Instant> {
-        if self.parked {
+    /// How long the request whose turn it is has been unanswered, whatever of it came and
+    /// whatever else; `None` when there is none, or it could not be answered.
+    pub(super) fn owes_for(&self, now: Instant) -> Option<Duration> {
+        if self.parked.is_some() || self.asked.is_empty() {
             return None;
         }
-        let oldest = self.asked.front().map(|asked| asked.at)?;
-        Some(oldest.max(self.last_block))
+        Some(now.saturating_since(self.turn_since))
+    }
+
+    /// Whether that is too long.
+    pub(super) fn is_overdue(&self, timeout: Duration, now: Instant) -> bool {
+        self.owes_for(now).is_some_and(|owes| owes >= timeout)
     }
 }

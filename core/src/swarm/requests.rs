@@ -3,7 +3,6 @@
 use alloc::vec::Vec;
 use core::ops::Bound::{Excluded, Unbounded};
 
-use super::peer::Asked;
 use super::picker::{BLOCK_LENGTH, PickOptions, PickReason};
 use super::{Event, Phase, Swarm};
 use crate::event::Decision;
@@ -106,11 +105,7 @@ impl Swarm {
             return;
         };
         for block in self.blocks.iter().copied() {
-            peer.asked.push_back(Asked {
-                block,
-                at: self.now,
-                late: false,
-            });
+            peer.add_asked(block, self.now);
             events.push(Event::Send(conn, Message::Request(block)));
         }
         let blocks = self.blocks.len() as u32;
@@ -142,11 +137,15 @@ impl Swarm {
         self.epoch += 1;
     }
 
-    /// We stop reading from a peer, or go on: its time to answer begins anew.
+    /// We stop reading from a peer, or go on: that pause is not time that it had to answer.
     pub(super) fn on_reading(&mut self, conn: ConnId, on: bool) {
         if let Some(peer) = self.peers.get_mut(&conn) {
-            peer.parked = !on;
-            peer.last_block = self.now;
+            if !on {
+                peer.parked.get_or_insert(self.now);
+            } else if let Some(since) = peer.parked.take() {
+                let pause = self.now.saturating_since(since);
+                peer.turn_since = self.now.min(peer.turn_since + pause);
+            }
         }
         if let Some(fetch) = &mut self.fetch {
             fetch.on_reading(self.now, conn, on);
@@ -158,7 +157,7 @@ impl Swarm {
         let (Some(content), Some(peer)) = (&mut self.content, self.peers.get_mut(&conn)) else {
             return;
         };
-        let Some(asked) = peer.take_asked(block) else {
+        let Some(asked) = peer.take_asked(block, self.now) else {
             return;
         };
         content.picker.on_abort(peer.key, asked.block);
@@ -186,10 +185,7 @@ impl Swarm {
                 peer.pipeline = u32::try_from(blocks).unwrap_or(max).clamp(min, max);
             }
             peer.last_rate = rate;
-            let overdue = peer
-                .waits_since()
-                .is_some_and(|since| self.now.saturating_since(since) >= swarm.request_timeout);
-            if !overdue {
+            if !peer.is_overdue(swarm.request_timeout, self.now) {
                 continue;
             }
             peer.snubbed = true;

@@ -75,3 +75,126 @@ fn a_peer_that_stalls_does_not_hold_up_the_end_until_it_is_overdue() {
     world.run(SECOND);
     world.assert_right(leecher);
 }
+
+/// A byte from time to time.
+const DRIP: (usize, Duration) = (1, Duration::from_millis(900));
+/// 5 KiB a second: slow, and honest.
+const SLOW: (usize, Duration) = (512, Duration::from_millis(100));
+
+/// Whether any peer of `node` counts as snubbed.
+fn has_snubbed(world: &World, node: usize) -> bool {
+    let peers = world.nodes[node].swarm.peers.values();
+    peers.clone().any(|peer| peer.snubbed)
+}
+
+#[test]
+fn a_peer_that_drips_does_not_hold_up_the_end() {
+    let mut world = World::new();
+    let info = torrent(8 * PIECE, PIECE);
+    let lame = world.seed(&info);
+    world.nodes[lame].drip = Some(DRIP);
+    let seed = world.seed(&info);
+    world.nodes[seed].up_rate = 1_000_000;
+    let leecher = world.leech(&info);
+    world.introduce(leecher, &[lame]);
+    world.run(SECOND);
+    world.introduce(leecher, &[seed]);
+    assert!(world.run_while_not(SECOND * 5, |world| world.is_complete(leecher)));
+    world.run(SECOND);
+    world.assert_right(leecher);
+}
+
+#[test]
+fn many_that_drip_hide_no_other_that_does() {
+    let mut world = World::new();
+    let info = torrent(40 * PIECE, PIECE);
+    let lame: Vec<_> = (0..8).map(|_| world.seed(&info)).collect();
+    for node in &lame {
+        world.nodes[*node].drip = Some(DRIP);
+    }
+    let seed = world.seed(&info);
+    world.nodes[seed].up_rate = 1_000_000;
+    let leecher = world.leech(&info);
+    world.introduce(leecher, &lame);
+    world.run(SECOND);
+    world.introduce(leecher, &[seed]);
+    assert!(world.run_while_not(SECOND * 12, |world| world.is_complete(leecher)));
+    world.run(SECOND);
+    world.assert_right(leecher);
+}
+
+#[test]
+fn a_block_that_takes_seconds_is_raced_by_a_peer_that_needs_none() {
+    let mut world = World::new();
+    let info = torrent(8 * PIECE, PIECE);
+    let slow = world.seed(&info);
+    world.nodes[slow].drip = Some(SLOW);
+    let seed = world.seed(&info);
+    world.nodes[seed].up_rate = 1_000_000;
+    let leecher = world.leech(&info);
+    let start = world.now;
+    world.introduce(leecher, &[slow, seed]);
+    assert!(world.run_while_not(SECOND * 10, |world| world.is_complete(leecher)));
+    // The slow one would need 3.2 s for its first block.
+    let took = world.now.saturating_since(start);
+    assert!(took < Duration::from_millis(2_500), "{took:?}");
+    world.run(SECOND);
+    world.assert_right(leecher);
+    let wasted = world.nodes[leecher].swarm.stats().downloaded - info.total_length;
+    assert!(wasted <= 2 * BLOCK, "{wasted} bytes");
+}
+
+#[test]
+fn a_request_is_overdue_whatever_trickles() {
+    for (drip, snubbed) in [(DRIP, true), (SLOW, false)] {
+        let mut world = World::new();
+        let info = torrent(64 * PIECE, PIECE);
+        let seed = world.seed(&info);
+        world.nodes[seed].drip = Some(drip);
+        let leecher = world.leech(&info);
+        world.introduce(leecher, &[seed]);
+        let until = world.config.swarm.request_timeout + SECOND * 3;
+        assert_eq!(
+            world.run_while_not(until, |world| has_snubbed(world, leecher)),
+            snubbed
+        );
+        let start = world.now;
+        if snubbed {
+            // What it was asked for is given away: another brings all, long before the drip does.
+            let other = world.seed(&info);
+            world.introduce(leecher, &[other]);
+            assert!(world.run_while_not(SECOND * 20, |world| world.is_complete(leecher)));
+            assert!(world.now.saturating_since(start) < SECOND * 20);
+        } else {
+            assert!(!world.run_while_not(SECOND * 300, |world| has_snubbed(world, leecher)));
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_answers_all_but_the_first_request_is_overdue_with_that() {
+    let info = torrent(64 * PIECE, PIECE);
+    let (mut swarm, events) = downloading(&info);
+    let mut asked: std::collections::VecDeque<_> = requests(&events).into();
+    let held = asked.pop_front().expect("a request");
+    let mut answered = 0;
+    for second in 1..=61 {
+        let mut events = Vec::new();
+        let now = Instant::from_micros(second * 1_000_000 + 1);
+        if let Some(block) = asked.pop_front() {
+            let part = Input::BlockPart {
+                conn: conn(1),
+                block,
+                offset: 0,
+                data: Bytes::from(std::vec![0; block.length as usize]),
+            };
+            swarm.handle(now, part, &mut events);
+            answered += 1;
+        }
+        swarm.handle(now, Input::Tick, &mut events);
+        asked.extend(requests(&events));
+    }
+    assert!(answered > 30, "{answered}");
+    assert!(swarm.peers[&conn(1)].snubbed);
+    assert_eq!(swarm.peers[&conn(1)].asked[0].block, held);
+}

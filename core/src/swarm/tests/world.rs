@@ -106,6 +106,8 @@ pub(super) struct Node {
     pub(super) loses: bool,
     /// It sends only the first part of each block.
     pub(super) half: bool,
+    /// What it sends comes in parts of so many bytes, each so long after the one before.
+    pub(super) drip: Option<(usize, Duration)>,
     pub(super) fast: bool,
     links: BTreeMap<ConnId, (usize, ConnId)>,
     next_conn: u32,
@@ -224,6 +226,7 @@ impl World {
             up_free: None,
             loses: false,
             half: false,
+            drip: None,
             fast: true,
             links: BTreeMap::new(),
             next_conn: 0,
@@ -449,7 +452,28 @@ impl World {
             begin,
             length: data.len() as u32,
         };
+        let part = |offset: usize, data| Told::Part {
+            conn: theirs,
+            block,
+            offset: offset as u32,
+            data,
+        };
         let sender = &mut self.nodes[node];
+        if let Some((bytes, pause)) = sender.drip {
+            let mut at = sender.up_free.unwrap_or(self.now).max(self.now);
+            let mut offset = 0;
+            while offset < data.len() {
+                let next = (offset + bytes).min(data.len());
+                at = at + pause;
+                let after = at.saturating_since(self.now) + LATENCY;
+                self.later(after, other, part(offset, data.slice(offset..next)));
+                offset = next;
+            }
+            self.nodes[node].up_free = Some(at);
+            let after = at.saturating_since(self.now);
+            self.later(after, node, Told::Writable(conn));
+            return;
+        }
         let mut after = LATENCY + sender.lag;
         if let Some(micros) = (data.len() as u64 * 1_000_000).checked_div(sender.up_rate) {
             let free = sender.up_free.unwrap_or(self.now).max(self.now);
@@ -458,12 +482,6 @@ impl World {
             after += left.saturating_since(self.now);
         }
         let cut = data.len() / 3;
-        let part = |offset: usize, data| Told::Part {
-            conn: theirs,
-            block,
-            offset: offset as u32,
-            data,
-        };
         self.later(after, other, part(0, data.slice(..cut)));
         if !self.nodes[node].half {
             self.later(after, other, part(cut, data.slice(cut..)));
