@@ -213,6 +213,9 @@ pub struct WireConfig {
     pub max_messages_per_input: u16,
     /// Unsent bytes per connection.
     pub send_window: u32,
+    /// A peer that takes nothing of what it is sent for this long is dropped: it would hold memory
+    /// for ever. Whoever is merely slow takes some.
+    pub send_timeout: Duration,
     /// Bytes a peer may be read ahead when it makes use of them and the disk budget has room.
     pub receive_window: u32,
     /// Bytes any peer may be read ahead: a few blocks, so that many idle peers hold little.
@@ -395,7 +398,8 @@ pub struct Limits {
     /// What one torrent may have of them whatever others use, so that a disk that hangs stops
     /// only its own torrents.
     pub min_disk_share: u64,
-    /// Block bytes read from disk and not yet sent.
+    /// Block bytes read from disk and not yet sent, besides one block for each connection: those
+    /// who take nothing of what they are sent keep no other from its own.
     pub read_budget: u64,
     /// Download rate, bytes per second; 0 is unlimited.
     pub download_rate: u64,
@@ -520,6 +524,7 @@ impl Default for WireConfig {
             max_block: 128 * 1024,
             max_messages_per_input: 256,
             send_window: 512 * 1024,
+            send_timeout: secs(60),
             receive_window: 1024 * 1024,
             min_receive_window: 64 * 1024,
             max_extension_handshake: 64 * 1024,

@@ -309,6 +309,8 @@ pub enum CloseReason {
     HandshakeTimeout,
     /// Nothing was heard for too long.
     Idle,
+    /// It took nothing of what it was sent for too long.
+    Stalled,
     /// Not a BitTorrent handshake, or of a torrent we do not have.
     BadHandshake,
     /// It is ourselves.

@@ -175,6 +175,11 @@ impl Config {
             "at least max_block",
         )?;
         check(
+            wire.send_timeout >= secs(1),
+            "wire.send_timeout",
+            "at least 1 s",
+        )?;
+        check(
             wire.min_receive_window >= 32_768,
             "wire.min_receive_window",
             "at least 32768",

@@ -21,6 +21,7 @@ use crate::io::{
 };
 use crate::slab::Key;
 
+mod readers;
 mod storm;
 
 const SOCKET: SocketId = SocketId(0);

@@ -99,6 +99,7 @@ codec_struct!(WireConfig {
     max_block,
     max_messages_per_input,
     send_window,
+    send_timeout,
     receive_window,
     min_receive_window,
     max_extension_handshake,

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::bitfield::Bitfield;
+use super::uploads::change_under_way;
 use super::{Event, Job, Pending, Phase, Swarm};
 use crate::event::PeerSource;
 use crate::io::{ConnId, JobError, JobResult};
@@ -164,8 +165,8 @@ impl Swarm {
         let data = data.filter(|(data, _)| peer.unsent + data.len() as u64 <= window);
         let reply = match data {
             Some((data, total_size)) => {
-                peer.unsent += data.len() as u64;
-                self.outbound += data.len() as u64;
+                let bytes = data.len() as u64;
+                change_under_way(&mut self.outbound, peer, |peer| peer.unsent += bytes);
                 Metadata::Data {
                     piece,
                     total_size,

@@ -138,7 +138,8 @@ pub struct Grant {
     pub connections: u32,
     /// Connection attempts it may begin from now on, in total since the swarm was made.
     pub connects_total: u64,
-    /// Block bytes it may ask to be read from disk and have unsent at once.
+    /// Block bytes it may ask to be read from disk and have unsent at once, besides one block for
+    /// each peer, which is nobody else's.
     pub read_bytes: u64,
     /// Payload bytes it may send from now on, in total since the swarm was made (`u64::MAX`:
     /// no limit).

@@ -134,7 +134,8 @@ pub struct Swarm {
     jobs: Slab<Pending>,
     /// Peers with requests that may be served, in turn.
     serving: VecDeque<ConnId>,
-    /// Block bytes being read for peers or unsent, over all of them.
+    /// Block bytes being read for peers or unsent, over all of them, but for the first block of
+    /// each.
     outbound: u64,
     /// Payload bytes sent or promised by a read.
     upload_claimed: u64,

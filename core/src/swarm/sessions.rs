@@ -306,6 +306,7 @@ impl Swarm {
         let Some(peer) = self.peers.remove(&conn) else {
             return;
         };
+        self.outbound = self.outbound.saturating_sub(peer.shared());
         self.by_key.remove(&peer.key);
         self.crowd.remove(peer.addr.ip());
         self.fetch_peer_left(conn);
@@ -321,7 +322,6 @@ impl Swarm {
         }
         self.count_more();
         self.epoch += u64::from(!peer.asked.is_empty());
-        self.outbound = self.outbound.saturating_sub(peer.reading + peer.unsent);
         self.upload_claimed = self.upload_claimed.saturating_sub(peer.reading);
         self.fill_slots |= !peer.choked;
         if peer.down.total() > 0 {

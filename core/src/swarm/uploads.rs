@@ -10,8 +10,8 @@ use crate::event::{self, CloseReason};
 use crate::io::{ConnId, JobError, JobResult};
 use crate::wire::{BlockRef, Message};
 
-/// Reads begun for one input; the rest follows at once.
-const READS_PER_INPUT: u32 = 64;
+/// Blocks read and pieces of metadata sent for one input; the rest follows at once.
+const SERVED_PER_INPUT: u32 = 64;
 
 impl Swarm {
     pub(super) fn on_request(&mut self, conn: ConnId, block: BlockRef, events: &mut Vec<Event>) {
@@ -66,9 +66,9 @@ impl Swarm {
     }
 
     /// Puts a peer with requests into the line of those that are served.
-    fn enqueue(&mut self, conn: ConnId) {
+    pub(super) fn enqueue(&mut self, conn: ConnId) {
         if let Some(peer) = self.peers.get_mut(&conn)
-            && !peer.queue.is_empty()
+            && peer.next_served().is_some()
             && !peer.in_line
         {
             peer.in_line = true;
@@ -76,42 +76,47 @@ impl Swarm {
         }
     }
 
-    /// Begins reads, one block per peer in turn, as far as windows and allowances go.
+    /// Begins reads and sends metadata, one block per peer in turn, as far as windows and
+    /// allowances go.
+    ///
+    /// Whoever takes nothing of what it was sent is passed over: it comes back into the line when
+    /// it does. So nobody waits for it.
     pub(super) fn serve(&mut self, events: &mut Vec<Event>) {
-        let window = u64::from(self.config.wire.send_window);
-        let mut reads = 0;
+        let mut served = 0;
         while let Some(conn) = self.serving.front().copied() {
             let Some(peer) = self.peers.get_mut(&conn) else {
                 self.serving.pop_front();
                 continue;
             };
-            let under_way = peer.reading + peer.unsent;
-            let next = peer.queue.front().copied();
-            let next = next
-                .filter(|block| under_way == 0 || under_way + u64::from(block.length) <= window);
-            let Some(block) = next else {
+            let next = peer.next_served();
+            let next = next.filter(|next| {
+                let left = self.grant.read_bytes.saturating_sub(self.outbound);
+                peer.has_room(next.bytes(), self.config.wire.send_window, left)
+            });
+            let Some(next) = next else {
                 // Back in line once its connection has room, or it asks again.
                 peer.in_line = false;
                 self.serving.pop_front();
                 continue;
             };
-            let bytes = u64::from(block.length);
-            let fits = self.outbound == 0 || self.outbound + bytes <= self.grant.read_bytes;
-            let granted = self.upload_claimed.saturating_add(bytes) <= self.grant.upload_total;
-            if !fits || !granted {
+            let bytes = next.bytes();
+            if self.upload_claimed.saturating_add(bytes) > self.grant.upload_total {
                 return;
             }
-            if reads >= READS_PER_INPUT {
+            if served >= SERVED_PER_INPUT {
                 self.unfinished = true;
                 return;
             }
-            reads += 1;
-            peer.queue.pop_front();
-            peer.reading += bytes;
-            self.outbound += bytes;
+            served += 1;
             self.upload_claimed += bytes;
             self.serving.rotate_left(1);
-            self.job(Pending::Read { conn, block }, Job::Read(block), events);
+            match next {
+                Served::Block(block) => {
+                    peer.queue.pop_front();
+                    change_under_way(&mut self.outbound, peer, |peer| peer.reading += bytes);
+                    self.job(Pending::Read { conn, block }, Job::Read(block), events);
+                }
+            }
         }
     }
 
@@ -138,10 +143,10 @@ impl Swarm {
         let now = self.now;
         // A peer that left took its share of what is under way with it.
         if let Some(peer) = self.peers.get_mut(&conn) {
-            peer.reading -= bytes;
             let may = !peer.choked || peer.allowed_out.contains(&block.piece);
             match &data {
                 Ok(data) if may => {
+                    peer.reading -= bytes;
                     peer.unsent += bytes;
                     peer.up.add(now, bytes);
                     peer.since_unchoke += bytes;
@@ -150,7 +155,7 @@ impl Swarm {
                     events.push(Event::Send(conn, Message::Piece { piece, begin, data }));
                 }
                 _ => {
-                    self.outbound -= bytes;
+                    change_under_way(&mut self.outbound, peer, |peer| peer.reading -= bytes);
                     self.upload_claimed -= bytes;
                     refuse(conn, peer, block, events);
                     self.enqueue(conn);
@@ -170,8 +175,7 @@ impl Swarm {
         };
         // Other messages are unsent bytes as well; ours are never more than we handed over.
         let unsent = u64::from(unsent).min(peer.unsent);
-        self.outbound -= peer.unsent - unsent;
-        peer.unsent = unsent;
+        change_under_way(&mut self.outbound, peer, |peer| peer.unsent = unsent);
         self.enqueue(conn);
     }
 
@@ -263,6 +267,55 @@ impl Swarm {
         });
         peer.queue = queue;
     }
+}
+
+/// What a peer is served next.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Served {
+    Block(BlockRef),
+}
+
+impl Served {
+    fn bytes(self) -> u64 {
+        match self {
+            Self::Block(block) => u64::from(block.length),
+        }
+    }
+}
+
+impl Peer {
+    fn next_served(&self) -> Option<Served> {
+        self.queue.front().copied().map(Served::Block)
+    }
+
+    /// Block bytes under way to it that count against what is shared: all but the first block,
+    /// which every peer has for itself.
+    pub(super) fn shared(&self) -> u64 {
+        (self.reading + self.unsent).saturating_sub(u64::from(BLOCK_LENGTH))
+    }
+
+    /// Whether so many bytes more may be under way to it, when `left` of what is shared is left.
+    ///
+    /// It never has more of that than it leaves to others, so that no number of peers that take
+    /// nothing uses it up; and while it is choked, nothing of it.
+    fn has_room(&self, bytes: u64, window: u32, left: u64) -> bool {
+        let then = self.reading + self.unsent + bytes;
+        if then == bytes || then <= u64::from(BLOCK_LENGTH) {
+            return true;
+        }
+        !self.choked && then <= u64::from(window) && self.shared() + bytes <= left
+    }
+}
+
+/// Changes what is under way to a peer, and what is shared of it over all of them.
+pub(super) fn change_under_way(
+    outbound: &mut u64,
+    peer: &mut Peer,
+    change: impl FnOnce(&mut Peer),
+) {
+    *outbound -= peer.shared();
+    change(peer);
+    *outbound += peer.shared();
 }
 
 /// Says that a block will not come, where the peer understands it.

@@ -111,6 +111,8 @@ pub struct Wire {
     /// We do not read.
     parked: bool,
     unsent: usize,
+    /// When bytes last left, or the first of those that are unsent was handed over.
+    moved: Instant,
 }
 
 #[derive(Debug)]
@@ -185,6 +187,7 @@ impl Wire {
             spoke: now,
             parked: false,
             unsent: 0,
+            moved: now,
         }
     }
 
@@ -210,7 +213,7 @@ impl Wire {
                 self.work(now, data, events)
             }
             Input::Sent(bytes) => {
-                self.on_sent(bytes as usize, events);
+                self.on_sent(now, bytes as usize, events);
                 Ok(())
             }
             Input::Reading(on) => {
@@ -242,7 +245,8 @@ impl Wire {
             Phase::Open(_) => self.behind.or_else(|| {
                 let speak = self.spoke + config.keep_alive;
                 let idle = (!self.parked).then_some(self.heard + config.idle_timeout);
-                Some(idle.map_or(speak, |idle| idle.min(speak)))
+                let stalled = (self.unsent > 0).then_some(self.moved + config.send_timeout);
+                [idle, stalled, Some(speak)].into_iter().flatten().min()
             }),
         }
     }
@@ -331,7 +335,10 @@ impl Wire {
         self.work(now, BytesMut::new(), events)
     }
 
-    fn on_sent(&mut self, bytes: usize, events: &mut Vec<Event>) {
+    fn on_sent(&mut self, now: Instant, bytes: usize, events: &mut Vec<Event>) {
+        if bytes > 0 {
+            self.moved = now;
+        }
         let half = self.limits().send_window as usize / 2;
         let before = self.unsent;
         self.unsent = before.saturating_sub(bytes);
@@ -359,6 +366,9 @@ impl Wire {
             {
                 Err(CloseReason::Idle)
             }
+            Phase::Open(_) if self.unsent > 0 && now >= self.moved + config.send_timeout => {
+                Err(CloseReason::Stalled)
+            }
             Phase::Open(_) if now >= self.spoke + config.keep_alive => {
                 self.send(now, &Message::KeepAlive, out)
             }
@@ -374,7 +384,15 @@ impl Wire {
             extended: true,
             dht: self.config.dht.enabled && !self.config.dht.read_only,
         };
-        self.unsent += out.send(self.conn, |buf| ours.encode(buf), Bytes::new());
+        let bytes = out.send(self.conn, |buf| ours.encode(buf), Bytes::new());
+        self.handed_over(now, bytes);
+    }
+
+    fn handed_over(&mut self, now: Instant, bytes: usize) {
+        if self.unsent == 0 {
+            self.moved = now;
+        }
+        self.unsent += bytes;
         self.spoke = now;
     }
 
@@ -400,8 +418,8 @@ impl Wire {
         }
         let number = self.numbers.ut_metadata;
         let write = |buf: &mut Vec<u8>| frame::encode_head(message, number, buf);
-        self.unsent += out.send(self.conn, write, frame::body(message));
-        self.spoke = now;
+        let bytes = out.send(self.conn, write, frame::body(message));
+        self.handed_over(now, bytes);
         let most = u64::from(self.limits().send_window)
             + u64::from(self.limits().max_queued_control)
             + u64::from(self.limits().max_block);

@@ -515,10 +515,13 @@ fn an_announced_length_allocates_nothing() {
 fn what_we_do_not_read_is_no_silence() {
     let mut peer = Peer::open(Config::default(), true, true);
     let idle = Config::default().wire.idle_timeout;
+    peer.input(Input::Sent(HANDSHAKE_LEN as u32));
     peer.input(Input::Reading(false));
     let resumed = NOW + idle * 3;
     peer.at(resumed, Input::Tick);
     assert_eq!(peer.failure(), None);
+    // A keep-alive.
+    peer.at(resumed, Input::Sent(4));
     peer.at(resumed, Input::Reading(true));
     peer.at(resumed + (idle - Duration::from_micros(1)), Input::Tick);
     assert_eq!(peer.failure(), None);
@@ -539,17 +542,46 @@ fn silence_ends_and_keep_alives_prevent_it() {
 
     let mut peer = Peer::open(Config::default(), true, true);
     let alive = NOW + config.keep_alive;
+    let handshake = Input::Sent(HANDSHAKE_LEN as u32);
+    peer.input(handshake);
+    assert_eq!(peer.take(), [Event::Writable]);
     assert_eq!(peer.wire.next_timeout(), Some(alive));
     peer.at(alive, Input::Tick);
     assert_eq!(peer.sent(), [0; 4]);
+    peer.at(alive, Input::Sent(4));
+    assert_eq!(peer.take(), [Event::Writable]);
     let end = NOW + config.idle_timeout;
     assert_eq!(peer.wire.next_timeout(), Some(end));
     peer.at(end, Input::Tick);
     assert_eq!(peer.failure(), Some(CloseReason::Idle));
 
     let mut peer = Peer::open(Config::default(), true, true);
+    peer.input(Input::Sent(HANDSHAKE_LEN as u32));
     peer.at(alive, Input::Received(BytesMut::from(&[0; 4][..])));
     peer.at(end, Input::Tick);
+    assert_eq!(peer.failure(), None);
+}
+
+#[test]
+fn who_takes_nothing_is_dropped_and_who_takes_a_byte_is_not() {
+    let timeout = Config::default().wire.send_timeout;
+    let mut peer = Peer::open(Config::default(), true, true);
+    assert_eq!(peer.wire.next_timeout(), Some(NOW + timeout));
+    let mut now = NOW;
+    for _ in 0..5 {
+        now = now + (timeout - Duration::from_micros(1));
+        // Talking helps nobody who does not listen.
+        peer.at(now, Input::Received(BytesMut::from(&[0; 4][..])));
+        peer.at(now, Input::Sent(1));
+        assert_eq!(peer.failure(), None);
+    }
+    peer.at(now + timeout, Input::Received(BytesMut::from(&[0; 4][..])));
+    assert_eq!(peer.failure(), Some(CloseReason::Stalled));
+    // With nothing under way there is nothing to take.
+    let mut peer = Peer::open(Config::default(), true, true);
+    peer.input(Input::Sent(HANDSHAKE_LEN as u32));
+    peer.take();
+    peer.at(NOW + timeout, Input::Tick);
     assert_eq!(peer.failure(), None);
 }
 

@@ -91,6 +91,7 @@ pub fn close_reason(reason: &CloseReason) -> String {
         }
         .into(),
         CloseReason::HandshakeTimeout => "no handshake in time".into(),
+        CloseReason::Stalled => "took nothing of what it was sent".into(),
         CloseReason::Idle => "silent for too long".into(),
         CloseReason::BadHandshake => "bad handshake".into(),
         CloseReason::SelfConnection => "it is ourselves".into(),

@@ -40,6 +40,8 @@ struct Remote {
     /// What it has sent and we have not read.
     pending: BytesMut,
     credit: usize,
+    /// What was sent to it and has not left yet.
+    unsent: u32,
 }
 
 struct Crowd {
@@ -137,6 +139,7 @@ impl Crowd {
                     decoder: Decoder::default(),
                     pending: BytesMut::from(&hello[..]),
                     credit: 0,
+                    unsent: 0,
                 };
                 self.remotes.insert(conn, remote);
             }
@@ -147,6 +150,7 @@ impl Crowd {
             }
             Output::Send { conn, head, body } => {
                 if let Some(remote) = self.remotes.get_mut(&conn) {
+                    remote.unsent += (head.len() + body.len()) as u32;
                     remote.read(&[head, &body].concat(), &self.wire);
                 }
             }
@@ -211,9 +215,13 @@ impl Crowd {
             };
             let bytes = remote.credit.min(remote.pending.len()).min(32 * 1024);
             self.parked |= remote.credit == 0 && !remote.pending.is_empty();
+            remote.credit -= bytes;
+            let data = remote.pending.split_to(bytes);
+            let sent = core::mem::take(&mut remote.unsent);
+            if sent > 0 {
+                self.give(Input::Sent { conn, bytes: sent });
+            }
             if bytes > 0 {
-                remote.credit -= bytes;
-                let data = remote.pending.split_to(bytes);
                 self.give(Input::Received { conn, data });
             }
         }

@@ -45,6 +45,7 @@ impl Host {
 
     fn give(&mut self, input: Input<'_>) {
         self.engine.handle(self.now, input, &mut self.out);
+        let mut left = Vec::new();
         for output in self.out.drain() {
             match output {
                 Output::Job { job, work } => {
@@ -60,9 +61,15 @@ impl Host {
                 Output::Event(event) => self.events.push(event),
                 Output::Connect { conn, to } => self.connects.push((conn, to)),
                 Output::Transmit { to, head, .. } => self.datagrams.push((to, head.to_vec())),
-                Output::Send { conn, head, .. } => self.sent.push((conn, head.to_vec())),
+                Output::Send { conn, head, body } => {
+                    left.push((conn, (head.len() + body.len()) as u32));
+                    self.sent.push((conn, head.to_vec()));
+                }
                 _ => {}
             }
+        }
+        for (conn, bytes) in left {
+            self.give(Input::Sent { conn, bytes });
         }
     }
 

@@ -32,21 +32,28 @@ struct Seen {
     connects: Vec<SocketAddr>,
 }
 
-/// Answers every job and drops most other outputs.
+/// Answers every job, sends all that is to be sent and drops most other outputs.
 fn work(engine: &mut Engine, now: Instant, out: &mut Outbox) -> Seen {
     let mut seen = Seen::default();
     loop {
         let mut jobs = Vec::new();
+        let mut sent = Vec::new();
         for output in out.drain() {
             match output {
                 Output::Job { job, work } => jobs.push((job, answer(&work))),
                 Output::Accept { conn, .. } => seen.accepted.push(conn),
+                Output::Send { conn, head, body } => {
+                    sent.push((conn, (head.len() + body.len()) as u32));
+                }
                 Output::Connect { to, .. } => seen.connects.push(to),
                 _ => {}
             }
         }
-        if jobs.is_empty() {
+        if jobs.is_empty() && sent.is_empty() {
             return seen;
+        }
+        for (conn, bytes) in sent {
+            engine.handle(now, Input::Sent { conn, bytes }, out);
         }
         for (job, result) in jobs {
             engine.handle(now, Input::JobDone { job, result }, out);

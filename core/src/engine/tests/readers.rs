@@ -1,0 +1,179 @@
+//! Peers that ask for much and take little, or say little and hold much.
+
+use super::*;
+
+const BLOCK: usize = 16 * 1024;
+
+/// A torrent with metadata of several pieces and nothing on disk, or with all of its content.
+fn large_torrent(pieces: usize) -> Bytes {
+    let digest: [u8; 20] = Sha1::digest([7; BLOCK]).into();
+    let length = pieces * BLOCK;
+    let mut file = format!(
+        "d4:infod6:lengthi{length}e4:name1:x12:piece lengthi{BLOCK}e6:pieces{}:",
+        pieces * 20
+    )
+    .into_bytes();
+    for _ in 0..pieces {
+        file.extend_from_slice(&digest);
+    }
+    file.extend_from_slice(b"ee");
+    file.into()
+}
+
+/// A host that answers jobs at once and counts what is sent to each connection.
+struct Host {
+    engine: Engine,
+    out: Outbox,
+    now: Instant,
+    sent: alloc::collections::BTreeMap<ConnId, u64>,
+    closed: Vec<ConnId>,
+    /// These take nothing of what they are sent.
+    silent: Vec<ConnId>,
+    ports: u16,
+}
+
+impl Host {
+    fn new(source: Source, change: impl FnOnce(&mut Config)) -> Self {
+        let (engine, out, now) = engine_with(change);
+        let mut host = Self {
+            engine,
+            out,
+            now,
+            sent: alloc::collections::BTreeMap::new(),
+            closed: Vec::new(),
+            silent: Vec::new(),
+            ports: 1_000,
+        };
+        host.give(command(1, Command::AddTorrent(AddTorrent::new(source))));
+        host
+    }
+
+    fn give(&mut self, input: Input<'_>) {
+        self.engine.handle(self.now, input, &mut self.out);
+        self.perform();
+    }
+
+    fn perform(&mut self) {
+        loop {
+            let mut jobs = Vec::new();
+            let mut sent = Vec::new();
+            for output in self.out.drain() {
+                match output {
+                    Output::Job { job, work } => jobs.push((job, whole_answer(&work))),
+                    Output::Send { conn, head, body } => sent.push((conn, head.len() + body.len())),
+                    Output::Close { conn } => self.closed.push(conn),
+                    _ => {}
+                }
+            }
+            if jobs.is_empty() && sent.is_empty() {
+                return;
+            }
+            for (job, result) in jobs {
+                let input = Input::JobDone { job, result };
+                self.engine.handle(self.now, input, &mut self.out);
+            }
+            for (conn, bytes) in sent {
+                *self.sent.entry(conn).or_default() += bytes as u64;
+                if !self.silent.contains(&conn) {
+                    let bytes = bytes as u32;
+                    let input = Input::Sent { conn, bytes };
+                    self.engine.handle(self.now, input, &mut self.out);
+                }
+            }
+        }
+    }
+
+    /// Time passes, as the engine wants it.
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.engine.next_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.give(Input::Tick);
+        }
+        self.now = end;
+    }
+
+    fn say(&mut self, conn: ConnId, bytes: &[u8]) {
+        let data = BytesMut::from(bytes);
+        self.give(Input::Received { conn, data });
+    }
+
+    /// A peer that has nothing and speaks everything.
+    fn join(&mut self) -> ConnId {
+        self.ports += 1;
+        let ticket = Ticket(u64::from(self.ports));
+        let from = addr(9, self.ports);
+        let input = Input::Incoming { ticket, from };
+        self.engine.handle(self.now, input, &mut self.out);
+        let conn = self.out.drain().find_map(|output| match output {
+            Output::Accept { conn, .. } => Some(conn),
+            _ => None,
+        });
+        let conn = conn.expect("accepted");
+        let mut hello = b"\x13BitTorrent protocol\0\0\0\0\0\x10\0\x04".to_vec();
+        let hash = self.engine.by_hash.keys().next().expect("a torrent").0;
+        hello.extend_from_slice(&hash);
+        hello.extend_from_slice(&[0; 18]);
+        hello.extend_from_slice(&self.ports.to_be_bytes());
+        self.say(conn, &hello);
+        conn
+    }
+
+    fn is_closed(&self, conn: ConnId) -> bool {
+        self.closed.contains(&conn)
+    }
+}
+
+/// Like [`answer`], for pieces that are all alike.
+fn whole_answer(work: &crate::io::Work<'_>) -> JobResult {
+    match work {
+        crate::io::Work::Hash { .. } => {
+            JobResult::Hashed(Digest::Sha1(Sha1::digest([7; BLOCK]).into()))
+        }
+        other => answer(other),
+    }
+}
+
+fn request(piece: u32) -> Vec<u8> {
+    let mut message = b"\0\0\0\x0d\x06".to_vec();
+    for number in [piece, 0, BLOCK as u32] {
+        message.extend_from_slice(&number.to_be_bytes());
+    }
+    message
+}
+
+const HAVE_NONE: &[u8] = b"\0\0\0\x01\x0f";
+const KEEP_ALIVE: &[u8] = &[0; 4];
+
+#[test]
+fn one_that_takes_nothing_leaves_the_others_their_blocks_and_is_closed_in_the_end() {
+    let source = Source::Torrent(large_torrent(4));
+    // As much as one of very many torrents gets.
+    let mut host = Host::new(source, |config| config.limits.read_budget = 256 * 1024);
+    let hog = host.join();
+    host.silent.push(hog);
+    host.say(hog, HAVE_NONE);
+    let before = host.sent[&hog];
+    for round in 0..40 {
+        host.say(hog, &request(round % 4));
+    }
+    let taken = host.sent[&hog] - before;
+    assert!((16_384..=100_000).contains(&taken), "{taken}");
+    let honest = host.join();
+    host.say(honest, HAVE_NONE);
+    let before = host.sent[&honest];
+    for piece in 0..4 {
+        host.say(honest, &request(piece));
+    }
+    let got = host.sent[&honest] - before;
+    assert!(got > 4 * BLOCK as u64, "{got}");
+    // Neither is silent: both say that they live.
+    for _ in 0..10 {
+        host.wait(Duration::from_secs(30));
+        for conn in [hog, honest] {
+            host.say(conn, KEEP_ALIVE);
+        }
+    }
+    assert!(host.is_closed(hog));
+    assert!(!host.is_closed(honest));
+}
