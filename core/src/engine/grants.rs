@@ -111,7 +111,7 @@ impl Grants {
         }
     }
 
-    /// A torrent uploads a block, or has a peer more to upload to.
+    /// A torrent uploads a block or metadata, or has a peer more to upload to.
     pub(super) fn on_upload(&mut self, torrent: TorrentId) {
         if self.upload_rate > 0 {
             self.uploading.insert(torrent);

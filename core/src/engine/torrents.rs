@@ -8,9 +8,11 @@ use crate::dht;
 use crate::event::{Event, PeerSource, SourceStatus};
 use crate::id::{InfoHash, InfoHashes};
 use crate::io::{JobId, Outbox, TorrentId, Work};
+use crate::metadata::Message as Metadata;
 use crate::metainfo::Info;
 use crate::swarm::{self, Job, JobToken, Swarm, Want};
 use crate::time::{Duration, Instant};
+use crate::wire::Message;
 
 use super::jobs::Owner;
 use super::nodes::Announced;
@@ -164,6 +166,9 @@ impl Engine {
     ) {
         match event {
             swarm::Event::Send(conn, message) => {
+                if let Message::Metadata(Metadata::Data { .. }) = message {
+                    self.grants.on_upload(torrent);
+                }
                 self.wire_input(conn, crate::wire::Input::Send(message), out);
             }
             swarm::Event::Connect(addr) => {

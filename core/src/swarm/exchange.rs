@@ -4,8 +4,9 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
+
 use super::bitfield::Bitfield;
-use super::uploads::change_under_way;
 use super::{Event, Job, Pending, Phase, Swarm};
 use crate::event::PeerSource;
 use crate::io::{ConnId, JobError, JobResult};
@@ -146,36 +147,22 @@ impl Swarm {
         }
     }
 
-    /// Sends a piece of the metadata, as long as the peer's connection has room for it.
+    /// Puts a piece of the metadata into the line of what a peer is served, if there is such a
+    /// piece and the line has room.
     fn serve_metadata(&mut self, conn: ConnId, piece: u32, events: &mut Vec<Event>) {
-        let window = u64::from(self.config.wire.send_window);
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
         let raw = self.info.as_ref().map(|info| &info.raw);
-        let data = raw.and_then(|raw| {
-            let start = (piece as usize)
-                .checked_mul(PIECE_LEN as usize)
-                .filter(|start| *start < raw.len())?;
-            Some((
-                raw.slice(start..raw.len().min(start + PIECE_LEN as usize)),
-                raw.len() as u32,
-            ))
-        });
-        let data = data.filter(|(data, _)| peer.unsent + data.len() as u64 <= window);
-        let reply = match data {
-            Some((data, total_size)) => {
-                let bytes = data.len() as u64;
-                change_under_way(&mut self.outbound, peer, |peer| peer.unsent += bytes);
-                Metadata::Data {
-                    piece,
-                    total_size,
-                    data,
-                }
-            }
-            None => Metadata::Reject { piece },
-        };
-        events.push(Event::Send(conn, Message::Metadata(reply)));
+        let most = usize::from(self.config.swarm.max_served_queue);
+        let exists = raw.is_some_and(|raw| part_of(raw, piece).is_some());
+        if exists && peer.queue.len() + peer.metadata_queue.len() < most {
+            peer.metadata_queue.push_back(piece);
+            self.enqueue(conn);
+        } else {
+            let reject = Message::Metadata(Metadata::Reject { piece });
+            events.push(Event::Send(conn, reject));
+        }
     }
 
     /// Takes over what an earlier run saved; returns the metadata, if it is there and right.
@@ -225,4 +212,12 @@ impl Swarm {
             select: self.options.select.clone(),
         }
     }
+}
+
+/// A piece of the metadata.
+pub(super) fn part_of(raw: &Bytes, piece: u32) -> Option<Bytes> {
+    let start = (piece as usize)
+        .checked_mul(PIECE_LEN as usize)
+        .filter(|start| *start < raw.len())?;
+    Some(raw.slice(start..raw.len().min(start + PIECE_LEN as usize)))
 }

@@ -141,7 +141,7 @@ pub struct Grant {
     /// Block bytes it may ask to be read from disk and have unsent at once, besides one block for
     /// each peer, which is nobody else's.
     pub read_bytes: u64,
-    /// Payload bytes it may send from now on, in total since the swarm was made (`u64::MAX`:
+    /// Bytes of blocks and metadata it may send from now on, in total since the swarm was made (`u64::MAX`:
     /// no limit).
     pub upload_total: u64,
 }

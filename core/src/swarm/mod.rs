@@ -137,7 +137,7 @@ pub struct Swarm {
     /// Block bytes being read for peers or unsent, over all of them, but for the first block of
     /// each.
     outbound: u64,
-    /// Payload bytes sent or promised by a read.
+    /// Bytes of blocks and metadata sent or promised by a read.
     upload_claimed: u64,
     down: RateMeter,
     up: RateMeter,

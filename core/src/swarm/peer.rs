@@ -132,6 +132,8 @@ pub(super) struct Peer {
     /// Block bytes sent since then.
     pub(super) since_unchoke: u64,
     pub(super) queue: VecDeque<BlockRef>,
+    /// Pieces of the metadata that it asked for.
+    pub(super) metadata_queue: VecDeque<u32>,
     /// It waits in the line of those that are served.
     pub(super) in_line: bool,
     /// Requests it made although it is choked.
@@ -194,6 +196,7 @@ impl Peer {
             last_unchoked: None,
             since_unchoke: 0,
             queue: VecDeque::new(),
+            metadata_queue: VecDeque::new(),
             in_line: false,
             strikes: 0,
             reading: 0,

@@ -2,12 +2,17 @@
 
 use alloc::vec::Vec;
 
+use bytes::Bytes;
+
 use super::choker::{Decision, Mode, PeerFacts, Prefix};
+use super::exchange::part_of;
 use super::peer::Peer;
 use super::picker::BLOCK_LENGTH;
 use super::{Event, Job, Pending, Phase, Swarm};
 use crate::event::{self, CloseReason};
 use crate::io::{ConnId, JobError, JobResult};
+use crate::metadata::Message as Metadata;
+use crate::metainfo::Info;
 use crate::wire::{BlockRef, Message};
 
 /// Blocks read and pieces of metadata sent for one input; the rest follows at once.
@@ -47,7 +52,9 @@ impl Swarm {
                 }
             }
             refuse(conn, peer, block, events);
-        } else if !served || peer.queue.len() >= usize::from(swarm.max_served_queue) {
+        } else if !served
+            || peer.queue.len() + peer.metadata_queue.len() >= usize::from(swarm.max_served_queue)
+        {
             refuse(conn, peer, block, events);
         } else {
             peer.queue.push_back(block);
@@ -68,7 +75,7 @@ impl Swarm {
     /// Puts a peer with requests into the line of those that are served.
     pub(super) fn enqueue(&mut self, conn: ConnId) {
         if let Some(peer) = self.peers.get_mut(&conn)
-            && peer.next_served().is_some()
+            && !(peer.queue.is_empty() && peer.metadata_queue.is_empty())
             && !peer.in_line
         {
             peer.in_line = true;
@@ -88,7 +95,7 @@ impl Swarm {
                 self.serving.pop_front();
                 continue;
             };
-            let next = peer.next_served();
+            let next = peer.next_served(self.info.as_deref());
             let next = next.filter(|next| {
                 let left = self.grant.read_bytes.saturating_sub(self.outbound);
                 peer.has_room(next.bytes(), self.config.wire.send_window, left)
@@ -111,6 +118,16 @@ impl Swarm {
             self.upload_claimed += bytes;
             self.serving.rotate_left(1);
             match next {
+                Served::Metadata(piece, total_size, data) => {
+                    peer.metadata_queue.pop_front();
+                    change_under_way(&mut self.outbound, peer, |peer| peer.unsent += bytes);
+                    let data = Metadata::Data {
+                        piece,
+                        total_size,
+                        data,
+                    };
+                    events.push(Event::Send(conn, Message::Metadata(data)));
+                }
                 Served::Block(block) => {
                     peer.queue.pop_front();
                     change_under_way(&mut self.outbound, peer, |peer| peer.reading += bytes);
@@ -120,8 +137,8 @@ impl Swarm {
         }
     }
 
-    /// Block bytes sent to peers or being read for them, since the start. Grows with every
-    /// [`Job::Read`], and only then.
+    /// Bytes of blocks and metadata sent to peers, or of blocks being read for them, since the
+    /// start. Grows with every [`Job::Read`] and every piece of metadata, and only then.
     pub(crate) fn upload_claimed(&self) -> u64 {
         self.upload_claimed
     }
@@ -270,21 +287,29 @@ impl Swarm {
 }
 
 /// What a peer is served next.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Served {
+#[derive(Debug)]
+enum Served {
+    /// A piece of the metadata, the size of all of it, and the bytes.
+    Metadata(u32, u32, Bytes),
     Block(BlockRef),
 }
 
 impl Served {
-    fn bytes(self) -> u64 {
+    fn bytes(&self) -> u64 {
         match self {
+            Self::Metadata(_, _, data) => data.len() as u64,
             Self::Block(block) => u64::from(block.length),
         }
     }
 }
 
 impl Peer {
-    fn next_served(&self) -> Option<Served> {
+    /// Metadata goes first: nothing else is of use to those who ask for it.
+    fn next_served(&self, info: Option<&Info>) -> Option<Served> {
+        if let (Some(piece), Some(info)) = (self.metadata_queue.front(), info) {
+            let data = part_of(&info.raw, *piece)?;
+            return Some(Served::Metadata(*piece, info.raw.len() as u32, data));
+        }
         self.queue.front().copied().map(Served::Block)
     }
 

@@ -177,3 +177,30 @@ fn one_that_takes_nothing_leaves_the_others_their_blocks_and_is_closed_in_the_en
     assert!(host.is_closed(hog));
     assert!(!host.is_closed(honest));
 }
+
+#[test]
+fn metadata_counts_against_the_rate_of_uploads() {
+    let rate = 16 * 1024;
+    let source = Source::Torrent(large_torrent(4_000));
+    let mut host = Host::new(source, |config| config.limits.upload_rate = rate);
+    host.wait(Duration::from_secs(2));
+    let peer = host.join();
+    host.say(peer, HAVE_NONE);
+    let hello = b"d1:md11:ut_metadatai3eee";
+    let mut message = (hello.len() as u32 + 2).to_be_bytes().to_vec();
+    message.extend_from_slice(&[20, 0]);
+    message.extend_from_slice(hello);
+    host.say(peer, &message);
+    let before = host.sent[&peer];
+    for round in 0..400 {
+        let ask = format!("d8:msg_typei0e5:piecei{}ee", round % 4);
+        let mut message = (ask.len() as u32 + 2).to_be_bytes().to_vec();
+        message.extend_from_slice(&[20, 2]);
+        message.extend_from_slice(ask.as_bytes());
+        host.say(peer, &message);
+        host.wait(Duration::from_millis(25));
+    }
+    // Ten seconds, and the one that may be saved up; answers have heads of some bytes.
+    let got = host.sent[&peer] - before;
+    assert!((rate * 8..=rate * 13).contains(&got), "{got}");
+}

@@ -105,3 +105,81 @@ fn one_peer_that_never_reads_leaves_room_for_others() {
         "{taken}"
     );
 }
+
+#[test]
+fn metadata_is_sent_within_the_allowance_and_not_refused_for_it() {
+    let mut world = World::new();
+    // Metadata of three pieces.
+    let info = torrent(2_000 * 16 * 1024, 16 * 1024);
+    let seed = world.seed(&info);
+    world.run(SECOND);
+    let allow = |world: &mut World, upload_total| {
+        let grant = Grant {
+            upload_total,
+            ..world::generous()
+        };
+        let mut events = Vec::new();
+        let swarm = &mut world.nodes[seed].swarm;
+        swarm.handle(world.now, Input::Grant(grant), &mut events);
+        events
+    };
+    allow(&mut world, 0);
+    let swarm = &mut world.nodes[seed].swarm;
+    let mut events = Vec::new();
+    let joined = Input::Joined(conn(9), hello(9, addr(9), true));
+    swarm.handle(world.now, joined, &mut events);
+    events.clear();
+    for piece in 0..3 {
+        let ask = Message::Metadata(crate::metadata::Message::Request { piece });
+        swarm.handle(world.now, Input::Message(conn(9), ask), &mut events);
+    }
+    let sent = |events: &[Event]| {
+        let answers = events
+            .iter()
+            .filter(|event| matches!(event, Event::Send(_, Message::Metadata(_))));
+        answers.count()
+    };
+    assert_eq!(sent(&events), 0);
+    // Room for two pieces, of which one is under way at a time: this peer is choked.
+    let mut events = allow(&mut world, 2 * u64::from(BLOCK));
+    for expected in [1, 2, 2, 2] {
+        assert_eq!(sent(&events), expected);
+        let writable = Input::Writable {
+            conn: conn(9),
+            unsent: 0,
+        };
+        let swarm = &mut world.nodes[seed].swarm;
+        swarm.handle(world.now, writable, &mut events);
+    }
+    assert_eq!(sent(&allow(&mut world, 3 * u64::from(BLOCK))), 1);
+    let swarm = &world.nodes[seed].swarm;
+    assert_eq!(swarm.upload_claimed(), info.raw.len() as u64);
+}
+
+#[test]
+fn metadata_requests_wait_up_to_a_limit() {
+    let mut config = Config::default();
+    config.swarm.max_served_queue = 3;
+    let mut world = World::with(config);
+    let info = torrent(2_000 * 16 * 1024, 16 * 1024);
+    let seed = world.seed(&info);
+    world.give(seed, Input::Grant(Grant::default()));
+    let swarm = &mut world.nodes[seed].swarm;
+    let mut events = Vec::new();
+    let joined = Input::Joined(conn(9), hello(9, addr(9), true));
+    swarm.handle(world.now, joined, &mut events);
+    events.clear();
+    for _ in 0..5 {
+        let ask = Message::Metadata(crate::metadata::Message::Request { piece: 0 });
+        swarm.handle(world.now, Input::Message(conn(9), ask), &mut events);
+    }
+    let refused = Event::Send(
+        conn(9),
+        Message::Metadata(crate::metadata::Message::Reject { piece: 0 }),
+    );
+    let refused = std::format!("{refused:?}");
+    let refusals = events
+        .iter()
+        .filter(|event| std::format!("{event:?}") == refused);
+    assert_eq!(refusals.count(), 2);
+}

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::event::{self, CloseReason, Encryption, PeerSource, Transport};
 use crate::id::PeerId;
 use crate::io::{ConnId, Digest, IoReason, JobError, JobResult, Opened, TorrentId};
+use crate::metadata::Message as Metadata;
 use crate::metainfo::Info;
 use crate::slab::Key;
 use crate::swarm::{Event, Grant, Hello, Input, Job, JobToken, Options, Setup, Swarm};
@@ -441,6 +442,9 @@ impl World {
             mut data,
         } = message
         else {
+            if let Message::Metadata(Metadata::Data { .. }) = message {
+                self.later(DISK, node, Told::Writable(conn));
+            }
             self.later(LATENCY, other, Told::Message(theirs, message));
             return;
         };
