@@ -401,6 +401,9 @@ pub struct Limits {
     /// Block bytes read from disk and not yet sent, besides one block for each connection: those
     /// who take nothing of what they are sent keep no other from its own.
     pub read_budget: u64,
+    /// Bytes held for unfinished messages (bitfields and those of extensions), over all
+    /// connections; over it, whoever holds most is dropped. Honest ones are done in a moment.
+    pub max_unfinished: u32,
     /// Download rate, bytes per second; 0 is unlimited.
     pub download_rate: u64,
     /// Upload rate, bytes per second; 0 is unlimited.
@@ -635,6 +638,7 @@ impl Default for Limits {
             disk_budget: 64 * 1024 * 1024,
             min_disk_share: 256 * 1024,
             read_budget: 32 * 1024 * 1024,
+            max_unfinished: 16 * 1024 * 1024,
             download_rate: 0,
             upload_rate: 0,
         }

@@ -345,6 +345,11 @@ impl Config {
             "64 KiB to disk_budget",
         )?;
         check(
+            limits.max_unfinished >= wire.max_frame,
+            "limits.max_unfinished",
+            "at least wire.max_frame",
+        )?;
+        check(
             limits.read_budget >= 1 << 18,
             "limits.read_budget",
             "at least 256 KiB",

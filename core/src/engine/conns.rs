@@ -26,6 +26,8 @@ pub(super) struct Conn {
     window: u32,
     /// It is not read from until a budget allows it.
     parked: bool,
+    /// Bytes that it holds for an unfinished message.
+    unfinished: usize,
     armed: Option<Instant>,
 }
 
@@ -73,6 +75,7 @@ impl Engine {
             credit: 0,
             window: 0,
             parked: false,
+            unfinished: 0,
             armed: None,
         });
         out.push(Output::Connect {
@@ -105,6 +108,7 @@ impl Engine {
             credit: 0,
             window: 0,
             parked: false,
+            unfinished: 0,
             armed: None,
         });
         self.pending_incoming += 1;
@@ -153,6 +157,7 @@ impl Engine {
         self.grants.disk.credit_changed(before, entry.credit);
         self.grants.on_received(data.len() as u64);
         self.wire_input(conn, wire::Input::Received(data), out);
+        self.bound_unfinished(out);
         self.work_off(out);
         self.give_credit(conn, out);
     }
@@ -186,7 +191,33 @@ impl Engine {
                 .drain(..)
                 .map(|event| Todo::Wire(conn, event)),
         );
+        let unfinished = entry.wire.unfinished();
+        self.unfinished += unfinished;
+        self.unfinished -= core::mem::replace(&mut entry.unfinished, unfinished);
         self.rearm_conn(conn);
+    }
+
+    /// Drops who holds most unfinished messages while all together hold too much.
+    fn bound_unfinished(&mut self, out: &mut Outbox) {
+        while self.unfinished > self.config.limits.max_unfinished as usize {
+            let most = self.conns.iter().max_by_key(|(_, it)| it.unfinished);
+            let Some((key, _)) = most else { return };
+            let reason = CloseReason::Limit("limits.max_unfinished");
+            self.drop_conn(ConnId(key), reason, true, out);
+        }
+    }
+
+    /// A torrent's number of pieces is known: longer bitfields are refused from now on.
+    pub(super) fn tell_pieces(&mut self, torrent: TorrentId, pieces: u32, out: &mut Outbox) {
+        let all: alloc::vec::Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|(_, entry)| entry.torrent == Some(torrent))
+            .map(|(key, _)| ConnId(key))
+            .collect();
+        for conn in all {
+            self.wire_input(conn, wire::Input::Pieces(pieces), out);
+        }
     }
 
     pub(super) fn on_wire_event(&mut self, conn: ConnId, event: wire::Event, out: &mut Outbox) {
@@ -232,6 +263,11 @@ impl Engine {
                 };
                 entry.torrent = Some(torrent);
                 entry.stage = Stage::Joined;
+                let info = self.torrents.at(torrent.0);
+                if let Some(info) = info.and_then(|entry| entry.swarm.info()) {
+                    let pieces = wire::Input::Pieces(info.piece_count);
+                    self.wire_input(conn, pieces, out);
+                }
                 if hello.incoming {
                     self.no_longer_pending(hello.addr.ip());
                     self.wire_input(conn, wire::Input::Admit { info_hash }, out);
@@ -332,6 +368,7 @@ impl Engine {
             }
         }
         self.grants.disk.credit_changed(entry.credit, 0);
+        self.unfinished -= entry.unfinished;
         if let Some(torrent) = entry.torrent {
             self.grants.forget_parked(torrent, conn);
         }
@@ -410,6 +447,7 @@ impl Engine {
             }
         } else if entry.wire.next_timeout().is_some_and(|at| at <= self.now) {
             self.wire_input(conn, wire::Input::Tick, out);
+            self.bound_unfinished(out);
             self.work_off(out);
             self.give_credit(conn, out);
         }

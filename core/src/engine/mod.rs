@@ -57,6 +57,8 @@ pub struct Engine {
     local: Option<local::Local>,
     conns: Slab<conns::Conn>,
     pending_incoming: u32,
+    /// Bytes that all connections hold for unfinished messages.
+    unfinished: usize,
     /// Where those come from.
     pending_from: Crowd,
     /// Where all inbound connections come from.
@@ -129,6 +131,7 @@ impl Engine {
             local,
             conns: Slab::default(),
             pending_incoming: 0,
+            unfinished: 0,
             pending_from: Crowd::default(),
             incoming_from: Crowd::default(),
             torrents: Slab::default(),

@@ -191,6 +191,7 @@ impl Engine {
             swarm::Event::Public(event) => {
                 if let Event::Metadata { info, .. } = &event {
                     self.on_hashes(torrent, info.hashes);
+                    self.tell_pieces(torrent, info.piece_count, out);
                     if info.private {
                         self.go_private(torrent, out);
                     }

@@ -181,6 +181,7 @@ codec_struct!(Limits {
     disk_budget,
     min_disk_share,
     read_budget,
+    max_unfinished,
     download_rate,
     upload_rate,
 });

@@ -19,6 +19,8 @@ const MAX_METADATA_FRAME: u32 = metadata::PIECE_LEN + 1024;
 /// Bytes of the longest head: length, id and three numbers.
 const HEAD_LEN: usize = 17;
 
+const LONG_BITFIELD: &str = "bitfield longer than the torrent's";
+
 mod id {
     pub(super) const CHOKE: u8 = 0;
     pub(super) const UNCHOKE: u8 = 1;
@@ -139,6 +141,8 @@ pub struct Decoder {
     have: u8,
     /// No message yet that a bitfield must come before.
     fresh: bool,
+    /// Longest bitfield, bytes.
+    max_bitfield: u32,
     body: Body,
 }
 
@@ -168,18 +172,35 @@ enum Whole {
     Metadata,
 }
 
-impl Default for Decoder {
-    fn default() -> Self {
+impl Decoder {
+    /// The beginning of a stream about a torrent of at most so many pieces.
+    #[must_use]
+    pub fn new(pieces: u32) -> Self {
         Self {
             head: [0; HEAD_LEN],
             have: 0,
             fresh: true,
+            max_bitfield: pieces.div_ceil(8),
             body: Body::Head,
         }
     }
-}
 
-impl Decoder {
+    /// The torrent has so many pieces.
+    ///
+    /// # Errors
+    /// The bitfield that is arriving is longer than that.
+    pub fn set_pieces(&mut self, pieces: u32) -> Result<(), &'static str> {
+        self.max_bitfield = pieces.div_ceil(8);
+        match &self.body {
+            Body::Whole {
+                kind: Whole::Bitfield,
+                len,
+                ..
+            } if *len > self.max_bitfield => Err(LONG_BITFIELD),
+            _ => Ok(()),
+        }
+    }
+
     /// Cuts one message, or part of a block, off the front of `chunk`. `None` when `chunk` is used
     /// up and more is needed.
     ///
@@ -267,9 +288,9 @@ impl Decoder {
         }
     }
 
-    /// Memory held for an unfinished payload.
-    #[cfg(test)]
-    pub(super) fn pending_capacity(&self) -> usize {
+    /// Memory held for an unfinished payload, bytes.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
         match &self.body {
             Body::Whole { data, .. } => data.capacity(),
             _ => 0,
@@ -315,6 +336,7 @@ impl Decoder {
             id::PORT => len == 3,
             id::PIECE if len <= 9 => return Err("empty block"),
             id::PIECE if len - 9 > config.max_block => return Err("block too long"),
+            id::BITFIELD if len - 1 > self.max_bitfield => return Err(LONG_BITFIELD),
             id::EXTENDED => len >= 2,
             _ => true,
         };

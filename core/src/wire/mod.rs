@@ -40,6 +40,9 @@ pub enum Input {
     /// Whether the stream is read from. While it is not, by our own choice, silence is not the
     /// remote's.
     Reading(bool),
+    /// The torrent has so many pieces: a longer bitfield is refused from now on. Until then it is
+    /// [`max_pieces`](crate::config::SwarmConfig::max_pieces) that bounds it.
+    Pieces(u32),
     /// Answer an inbound handshake: we have that torrent.
     Admit {
         /// The info-hash it asked for.
@@ -100,6 +103,8 @@ pub struct Wire {
     abilities: Abilities,
     dht: bool,
     numbers: Numbers,
+    /// Pieces that a bitfield may tell of.
+    pieces: u32,
     /// Read and not yet worked off.
     backlog: VecDeque<BytesMut>,
     backlog_bytes: usize,
@@ -169,6 +174,7 @@ impl Wire {
         phase: Phase,
         now: Instant,
     ) -> Self {
+        let pieces = config.swarm.max_pieces;
         Self {
             conn,
             config,
@@ -179,6 +185,7 @@ impl Wire {
             abilities: Abilities::default(),
             dht: false,
             numbers: Numbers::default(),
+            pieces,
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             behind: None,
@@ -221,6 +228,7 @@ impl Wire {
                 self.heard = now;
                 Ok(())
             }
+            Input::Pieces(pieces) => self.on_pieces(pieces),
             Input::Admit { info_hash } => self.on_admit(now, info_hash, out, events),
             Input::Send(message) => self.send(now, &message, out),
         };
@@ -268,6 +276,15 @@ impl Wire {
     #[must_use]
     pub fn backlog(&self) -> usize {
         self.backlog_bytes
+    }
+
+    /// Bytes held for a message that is not complete. Blocks are handed on as they come.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        match &self.phase {
+            Phase::Open(decoder) => decoder.unfinished(),
+            _ => 0,
+        }
     }
 
     /// Whether handshakes were exchanged, so that messages can be sent.
@@ -330,9 +347,17 @@ impl Wire {
         }
         self.info_hash = Some(info_hash);
         self.send_handshake(now, info_hash, out);
-        self.phase = Phase::Open(Decoder::default());
+        self.phase = Phase::Open(Decoder::new(self.pieces));
         self.heard = now;
         self.work(now, BytesMut::new(), events)
+    }
+
+    fn on_pieces(&mut self, pieces: u32) -> Result<(), CloseReason> {
+        self.pieces = pieces;
+        match &mut self.phase {
+            Phase::Open(decoder) => decoder.set_pieces(pieces).map_err(CloseReason::Protocol),
+            _ => Ok(()),
+        }
     }
 
     fn on_sent(&mut self, now: Instant, bytes: usize, events: &mut Vec<Event>) {
@@ -539,7 +564,7 @@ impl Wire {
         };
         self.dht = theirs.dht;
         self.phase = if self.outgoing {
-            Phase::Open(Decoder::default())
+            Phase::Open(Decoder::new(self.pieces))
         } else {
             Phase::Waiting
         };

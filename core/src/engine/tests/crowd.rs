@@ -136,7 +136,7 @@ impl Crowd {
                 }
                 let remote = Remote {
                     greeted: 0,
-                    decoder: Decoder::default(),
+                    decoder: Decoder::new(u32::MAX),
                     pending: BytesMut::from(&hello[..]),
                     credit: 0,
                     unsent: 0,

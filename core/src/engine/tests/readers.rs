@@ -204,3 +204,67 @@ fn metadata_counts_against_the_rate_of_uploads() {
     let got = host.sent[&peer] - before;
     assert!((rate * 8..=rate * 13).contains(&got), "{got}");
 }
+
+#[test]
+fn a_bitfield_longer_than_the_torrents_is_refused_by_its_length() {
+    let mut host = Host::new(Source::Torrent(large_torrent(20)), |_| {});
+    // 20 pieces are 3 bytes; the message has a number as well.
+    for (length, refused) in [(4, false), (5, true), (1 << 20, true)] {
+        let conn = host.join();
+        let mut head = u32::to_be_bytes(length).to_vec();
+        head.push(5);
+        host.say(conn, &head);
+        assert_eq!(host.is_closed(conn), refused, "{length}");
+    }
+}
+
+#[test]
+fn unfinished_messages_are_bounded_over_all_connections() {
+    // Before the metadata is known a bitfield may be long.
+    let link = String::from("magnet:?xt=urn:btih:0101010101010101010101010101010101010101");
+    let budget = 1024 * 1024;
+    let mut host = Host::new(Source::Magnet(link), |config| {
+        config.limits.max_unfinished = budget;
+    });
+    let honest = host.join();
+    host.say(honest, &[0, 0, 0, 9, 5, 0xff]);
+    let half = config_bitfield(&host) - 1;
+    for _ in 0..20 {
+        let greedy = host.join();
+        let mut head = (half + 2).to_be_bytes().to_vec();
+        head.push(5);
+        host.say(greedy, &head);
+        for _ in 0..half / 1_000 {
+            host.say(greedy, &[0; 1_000]);
+        }
+        let held: usize = host
+            .engine
+            .conns
+            .iter()
+            .map(|(_, it)| it.wire.unfinished())
+            .sum();
+        assert_eq!(held, host.engine.unfinished);
+        assert!(held <= budget as usize, "{held}");
+    }
+    assert!(host.closed.len() >= 15, "{}", host.closed.len());
+    assert!(!host.is_closed(honest));
+    host.say(honest, &[0xff; 7]);
+    assert!(!host.is_closed(honest));
+    // Those who leave take theirs along.
+    let all: Vec<ConnId> = host
+        .engine
+        .conns
+        .iter()
+        .map(|(key, _)| ConnId(key))
+        .collect();
+    for conn in all {
+        let reason = IoReason::Reset;
+        host.give(Input::Closed { conn, reason });
+    }
+    assert_eq!(host.engine.unfinished, 0);
+}
+
+/// The longest bitfield while the metadata is unknown.
+fn config_bitfield(host: &Host) -> u32 {
+    host.engine.config.swarm.max_pieces.div_ceil(8)
+}
