@@ -82,10 +82,18 @@ impl Info {
     /// # Errors
     /// The first thing that is wrong.
     pub fn parse_with(raw: Bytes, rules: &Rules) -> Result<Self, MetainfoError> {
+        #[cfg(test)]
+        tests::PARSED.set(tests::PARSED.get() + 1);
         let document = bencode::decode(&raw, &bencode::Limits::TORRENT)
             .map_err(|error| MetainfoError::bencode("info", error))?;
         read(document.root(), raw.clone(), rules)
     }
+}
+
+/// Metadata that this thread has parsed: a test's view of work that ought to be done once.
+#[cfg(test)]
+pub(crate) fn infos_parsed() -> u32 {
+    tests::PARSED.get()
 }
 
 /// Reads `info`, whose bytes are `raw`.
@@ -506,4 +514,14 @@ pub(super) fn layer_sizes(info: &Info) -> BTreeMap<[u8; 32], u64> {
             Some((file.pieces_root?, pieces))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use core::cell::Cell;
+
+    std::thread_local! {
+        /// A counter of each test, as each runs on a thread of its own.
+        pub(super) static PARSED: Cell<u32> = const { Cell::new(0) };
+    }
 }

@@ -165,8 +165,8 @@ impl Swarm {
         }
     }
 
-    /// Takes over what an earlier run saved; returns the metadata, if it is there and right.
-    pub(super) fn read_resume(&mut self) -> Option<Arc<Info>> {
+    /// Takes over what an earlier run saved; returns the bytes of the metadata, if they are there.
+    pub(super) fn read_resume(&mut self) -> Option<Bytes> {
         let resume = self.options.resume.as_mut()?;
         if resume.info_hash != self.hashes.short() {
             self.options.resume = None;
@@ -177,7 +177,12 @@ impl Swarm {
             self.known
                 .on_found(&self.config.swarm, PeerSource::Resume, peer);
         }
-        let info = Info::parse_with(raw?, &self.config.swarm.rules()).ok()?;
+        raw
+    }
+
+    /// The metadata that an earlier run saved, if it is right.
+    pub(super) fn parse_saved(&self, raw: Bytes) -> Option<Arc<Info>> {
+        let info = Info::parse_with(raw, &self.config.swarm.rules()).ok()?;
         self.hashes.fit(&info.hashes).then(|| Arc::new(info))
     }
 

@@ -219,6 +219,39 @@ fn a_bitfield_longer_than_the_torrents_is_refused_by_its_length() {
 }
 
 #[test]
+fn saved_metadata_is_read_once() {
+    let file = large_torrent(100);
+    let info = file.slice(7..file.len() - 1);
+    let parsed = crate::metainfo::Info::parse(info.clone()).expect("right metadata");
+    let resume = crate::resume::Resume {
+        info_hash: parsed.hashes.short(),
+        info: Some(info),
+        piece_count: 0,
+        have: Vec::new(),
+        downloaded: 0,
+        uploaded: 0,
+        peers: Vec::new(),
+        select: Vec::new(),
+    };
+    let mut data = Vec::new();
+    resume.encode(&mut data);
+    let link = format!("magnet:?xt=urn:btih:{}", parsed.hashes.short());
+    for (source, times) in [
+        (Source::Magnet(link), 1),
+        // A torrent file has its own.
+        (Source::Torrent(file), 0),
+    ] {
+        let (mut engine, mut out, now) = engine();
+        let mut add = AddTorrent::new(source);
+        add.resume = Some(data.clone().into());
+        let before = crate::metainfo::infos_parsed();
+        engine.handle(now, command(1, Command::AddTorrent(add)), &mut out);
+        assert_eq!(engine.torrents().count(), 1);
+        assert_eq!(crate::metainfo::infos_parsed() - before, times);
+    }
+}
+
+#[test]
 fn unfinished_messages_are_bounded_over_all_connections() {
     // Before the metadata is known a bitfield may be long.
     let link = String::from("magnet:?xt=urn:btih:0101010101010101010101010101010101010101");
