@@ -27,6 +27,8 @@ pub struct Config {
     pub dht: DhtConfig,
     /// Local service discovery (BEP 14).
     pub lsd: LsdConfig,
+    /// Peer exchange (BEP 11).
+    pub pex: PexConfig,
     /// Each connection.
     pub wire: WireConfig,
     /// Each torrent.
@@ -196,6 +198,42 @@ pub struct LsdConfig {
     pub max_datagram: u16,
 }
 
+/// Parameters of peer exchange.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PexConfig {
+    /// Whether peers are told of others, and what they tell is used.
+    pub enabled: bool,
+    /// Time between two messages to one peer: BEP 11 asks for a minute at least.
+    pub interval: Duration,
+    /// From a handshake to the first message, which names everyone who is connected: those who
+    /// come together are told of together.
+    pub first_delay: Duration,
+    /// Peers named in the first message; whoever is told remembers fewer.
+    pub max_first: u16,
+    /// Peers that came, in each later message (BEP 11: 50).
+    pub max_added: u16,
+    /// Peers that left, in each later message (BEP 11: 50).
+    pub max_dropped: u16,
+    /// While fewer peers than this are connected, those that leave are still told of: they are
+    /// most likely to be there again soon, and others may find each other through us.
+    pub few_peers: u16,
+    /// Of which this many at most; the one that left first is dropped first.
+    pub max_held: u16,
+    /// Peers that left and wait to be named; whoever comes and goes by the hundred makes some of
+    /// them go unnamed.
+    pub max_waiting_drops: u16,
+    /// Messages of one peer in `budget_window`, besides its first; more end the connection.
+    /// Several, since what waited in a slow connection comes all at once.
+    pub max_messages: u8,
+    /// Window of that budget.
+    pub budget_window: Duration,
+    /// Contacts that came, and as many that left, that are looked at in one message.
+    pub max_contacts: u16,
+    /// Peers that are remembered of those one peer tells of, so that no one decides alone whom we
+    /// connect to.
+    pub max_remembered: u16,
+}
+
 /// Parameters of one connection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WireConfig {
@@ -222,6 +260,8 @@ pub struct WireConfig {
     pub min_receive_window: u32,
     /// Bytes of one extension handshake.
     pub max_extension_handshake: u32,
+    /// Bytes of one message of peer exchange; far more than the longest that makes sense.
+    pub max_peer_exchange: u32,
     /// Bytes kept of the name a peer gives its client; names are for people, and short.
     pub max_client_name: u16,
     /// Messages at most that wait in a connection for send window besides blocks.
@@ -424,6 +464,7 @@ impl Default for Config {
             tcp: true,
             dht: DhtConfig::default(),
             lsd: LsdConfig::default(),
+            pex: PexConfig::default(),
             wire: WireConfig::default(),
             swarm: SwarmConfig::default(),
             limits: Limits::default(),
@@ -517,6 +558,26 @@ impl Default for LsdConfig {
     }
 }
 
+impl Default for PexConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: secs(60),
+            first_delay: secs(1),
+            max_first: 100,
+            max_added: 50,
+            max_dropped: 50,
+            few_peers: 25,
+            max_held: 25,
+            max_waiting_drops: 200,
+            max_messages: 6,
+            budget_window: secs(60),
+            max_contacts: 500,
+            max_remembered: 50,
+        }
+    }
+}
+
 impl Default for WireConfig {
     fn default() -> Self {
         Self {
@@ -531,6 +592,7 @@ impl Default for WireConfig {
             receive_window: 1024 * 1024,
             min_receive_window: 64 * 1024,
             max_extension_handshake: 64 * 1024,
+            max_peer_exchange: 500_000,
             max_client_name: 128,
             max_queued_control: 256 * 1024,
         }

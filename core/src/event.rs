@@ -75,9 +75,9 @@ pub enum Event {
         /// Its state.
         status: SourceStatus,
         /// Peers it told of when it was asked last, ourselves not among them; while it is being
-        /// asked, so far, if those are more.
+        /// asked, so far, if those are more. Of peer exchange: whom the connected peers tell of.
         peers: u32,
-        /// Time until it is asked again.
+        /// Time until it is asked again, or until peers tell each other what changed.
         next_update: Option<Duration>,
     },
     /// The check of what was on disk is over.

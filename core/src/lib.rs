@@ -25,6 +25,7 @@ mod keyed;
 pub mod lsd;
 pub mod metadata;
 pub mod metainfo;
+pub mod pex;
 pub mod record;
 pub mod resume;
 pub mod rng;

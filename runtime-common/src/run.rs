@@ -360,6 +360,7 @@ impl Parts {
         config.dht.enabled = !net.no_dht;
         config.swarm.dht = !net.no_dht;
         config.lsd.enabled = !net.no_lsd;
+        config.pex.enabled = !net.no_pex;
         config.limits.download_rate = net.download_limit.unwrap_or(0);
         config.limits.upload_rate = net.upload_limit.unwrap_or(0);
         if let Some(peers) = net.max_peers {
@@ -500,6 +501,13 @@ mod tests {
             assert!(failure.message.contains(reason), "{line:?}: {failure}");
             assert!(!failure.message.contains('\n'));
         }
+    }
+
+    #[test]
+    fn peers_are_exchanged_unless_that_is_declined() {
+        let on = |line: &[&str]| setup(line).unwrap().config.pex.enabled;
+        assert!(on(&["download", HASH]));
+        assert!(!on(&["download", HASH, "--no-pex"]));
     }
 
     #[test]

@@ -157,6 +157,7 @@ fn run(name: &str, seed: u64, trace: Option<&Path>) -> ExitCode {
         );
     }
     println!("found by DHT    {}", report.found_by_dht);
+    println!("found by PEX    {}", report.found_by_pex);
     println!("trace root      {}", report.root);
     for failure in &report.failures {
         eprintln!("trackerless-sim: {failure}");

@@ -31,7 +31,7 @@ pub struct Scenario {
     pub piece_length: u32,
     /// The network.
     pub network: Network,
-    /// How the nodes of the DHT come together.
+    /// How hosts come together.
     pub joining: Joining,
     /// Virtual time within which everybody must have finished.
     pub within: Duration,
@@ -39,9 +39,12 @@ pub struct Scenario {
     pub explain: bool,
 }
 
-/// How the nodes of the DHT come together.
+/// How hosts come together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Joining {
+    /// Without a DHT: each leecher knows one host and no other. That host knows the seeder, has
+    /// nothing that it could pass on, and tells of its peers (BEP 11).
+    Acquaintance,
     /// One after the other, each through a node that was there before.
     Growing,
     /// All at once, and all through the first, which knows nobody either; every host has the same
@@ -62,6 +65,8 @@ pub struct Report {
     pub completed: Vec<Option<Duration>>,
     /// Peers the leechers learned of through the DHT.
     pub found_by_dht: u64,
+    /// Peers the leechers learned of through other peers.
+    pub found_by_pex: u64,
     /// What the engines told, and how long after the start of the run, in order of time and host.
     pub told: Vec<(Duration, HostId, Event)>,
     /// Properties that did not hold.
@@ -118,6 +123,16 @@ pub fn all() -> Vec<Scenario> {
             within: Duration::from_secs(20),
             ..magnet.clone()
         },
+        Scenario {
+            name: "pex-only",
+            about: "no DHT: five leechers know one host that has nothing, and learn of the seeder \
+                    from it",
+            dht_nodes: 0,
+            leechers: 5,
+            piece_length: 1 << 18,
+            joining: Joining::Acquaintance,
+            ..magnet.clone()
+        },
         magnet,
     ]
 }
@@ -140,7 +155,7 @@ impl Scenario {
     fn spec(&self, number: u32) -> HostSpec {
         let [_, _, high, low] = (number + 1).to_be_bytes();
         let mut spec = HostSpec::new(match self.joining {
-            Joining::Growing => {
+            Joining::Growing | Joining::Acquaintance => {
                 SocketAddr::new(Ipv4Addr::new(10, 1 + high / 250, high, low).into(), 6881)
             }
             Joining::Rush => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 10_000 + number as u16),
@@ -161,6 +176,7 @@ impl Scenario {
                 elapsed: since_start(sim.now()),
                 completed: Vec::new(),
                 found_by_dht: 0,
+                found_by_pex: 0,
                 told: told(&sim),
                 failures: vec![error.to_string()],
             },
@@ -172,6 +188,9 @@ impl Scenario {
     /// # Errors
     /// When an engine breaks a promise that makes going on pointless.
     pub fn play(&self, sim: &mut Sim, seed: u64) -> Result<(Vec<HostId>, bool), SimError> {
+        if self.joining == Joining::Acquaintance {
+            return self.play_acquaintance(sim, seed);
+        }
         let published = self.publish(seed);
         let mut number = 0;
         let mut next = || {
@@ -188,7 +207,9 @@ impl Scenario {
                         routers[index as usize / 2],
                         Duration::from_millis(u64::from(index) * 20),
                     ),
-                    Joining::Rush => (routers[0], Duration::from_millis(u64::from(index))),
+                    Joining::Rush | Joining::Acquaintance => {
+                        (routers[0], Duration::from_millis(u64::from(index)))
+                    }
                 };
                 sim.command(host, after, Tag(0), Command::DhtBootstrap(vec![known]));
             }
@@ -200,7 +221,7 @@ impl Scenario {
                 Duration::from_millis(u64::from(self.dht_nodes) * 20 + 2_000),
                 3_000,
             ),
-            Joining::Rush => (Duration::from_secs(1), 500),
+            Joining::Rush | Joining::Acquaintance => (Duration::from_secs(1), 500),
         };
         let join = |sim: &mut Sim, host: HostId, after: Duration| {
             let known = routers[host.0 as usize % routers.len()];
@@ -222,6 +243,50 @@ impl Scenario {
             let after = settled + Duration::from_millis(then + u64::from(index) * 50);
             join(sim, host, after);
             let add = AddTorrent::new(Source::Magnet(published.magnet.clone()));
+            sim.command(host, after, Tag(2), Command::AddTorrent(add));
+            leechers.push(host);
+        }
+        let all = leechers.clone();
+        let finished = sim.run_until(self.within, |sim| {
+            all.iter().all(|host| completed(sim, *host).is_some())
+        })?;
+        Ok((leechers, finished))
+    }
+
+    /// One seeder, one host that is slow both ways and known to all others, and the leechers.
+    fn play_acquaintance(&self, sim: &mut Sim, seed: u64) -> Result<(Vec<HostId>, bool), SimError> {
+        let published = self.publish(seed);
+        let spec = |number: u32, change: &dyn Fn(&mut Config)| {
+            let mut spec = self.spec(number);
+            let config = Arc::make_mut(&mut spec.config);
+            config.dht.enabled = false;
+            config.lsd.enabled = false;
+            change(config);
+            spec
+        };
+        let torrent = || AddTorrent::new(Source::Torrent(published.torrent.clone()));
+        // It connects to nobody and would not know to whom.
+        let seeder = HostSpec {
+            content: Some(published.content.clone()),
+            ..spec(0, &|config| config.pex.enabled = false)
+        };
+        let seeder = sim.add_host(seeder)?;
+        let start = Duration::from_millis(100);
+        sim.command(seeder, start, Tag(2), Command::AddTorrent(torrent()));
+        // No piece arrives there in the time this takes, and none would leave.
+        let known = sim.add_host(spec(1, &|config| {
+            config.limits.download_rate = 2_048;
+            config.limits.upload_rate = 1;
+        }))?;
+        let mut add = torrent();
+        add.peers.push(sim.addr(seeder));
+        sim.command(known, start * 2, Tag(2), Command::AddTorrent(add));
+        let mut leechers = Vec::new();
+        for index in 0..self.leechers {
+            let host = sim.add_host(spec(2 + index, &|_| {}))?;
+            let mut add = AddTorrent::new(Source::Magnet(published.magnet.clone()));
+            add.peers.push(sim.addr(known));
+            let after = Duration::from_millis(2_000 + u64::from(index) * 50);
             sim.command(host, after, Tag(2), Command::AddTorrent(add));
             leechers.push(host);
         }
@@ -270,7 +335,7 @@ impl Scenario {
                 self.within
             ));
         }
-        let mut found_by_dht = 0;
+        let (mut found_by_dht, mut found_by_pex) = (0, 0);
         for host in leechers {
             for seen in sim.seen(*host) {
                 match &seen.event {
@@ -278,6 +343,10 @@ impl Scenario {
                         source: PeerSource::Dht,
                         ..
                     } => found_by_dht += 1,
+                    Event::PeerFound {
+                        source: PeerSource::Pex,
+                        ..
+                    } => found_by_pex += 1,
                     Event::PieceFailed { piece, .. } => {
                         failures.push(format!("never(piece failed): {host:?} piece {piece}"));
                     }
@@ -291,6 +360,7 @@ impl Scenario {
             elapsed: since_start(sim.now()),
             completed: times,
             found_by_dht,
+            found_by_pex,
             told: told(sim),
             failures,
         }

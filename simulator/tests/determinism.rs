@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use trackerless_core::event::{Event, PeerSource};
 use trackerless_sim::scenario::{self, Scenario};
 use trackerless_sim::{Fault, Root, Sim};
 
@@ -128,6 +129,20 @@ fn twenty_engines_behind_a_hundred_node_dht_with_a_magnet_link_only() {
         "{:?}",
         report.elapsed
     );
+}
+
+/// Whoever knows only a host that has nothing learns of the seeder from it, and in no other way.
+#[test]
+fn without_a_dht_one_acquaintance_is_enough() {
+    let scenario = scenario::find("pex-only").unwrap();
+    let report = scenario.run(7);
+    assert_eq!(report.failures, Vec::<String>::new());
+    assert_eq!((report.completed.len(), report.found_by_dht), (5, 0));
+    let seeder = "10.1.0.1:6881".parse().unwrap();
+    let told = |event: &Event| matches!(event, Event::PeerFound { addr, source: PeerSource::Pex, .. } if *addr == seeder);
+    let told = report.told.iter().filter(|(_, _, event)| told(event));
+    assert_eq!(told.count(), 5);
+    assert_eq!(scenario.run(7).root, report.root);
 }
 
 /// Several seeds: a single one may be lucky.

@@ -22,7 +22,7 @@ fn seconds(time: Duration) -> String {
 
 fn table() -> String {
     let mut text = String::new();
-    for (name, seed) in [("demo", 1), ("magnet", 1)] {
+    for (name, seed) in [("demo", 1), ("magnet", 1), ("pex-only", 1)] {
         let report = scenario::find(name).unwrap().run(seed);
         let mut times: Vec<_> = report.completed.iter().flatten().copied().collect();
         times.sort_unstable();

@@ -27,9 +27,15 @@ impl<'o> Writer<'o> {
 
     /// A string.
     pub fn bytes(&mut self, value: &[u8]) -> &mut Self {
-        self.digits(value.len() as u64);
-        self.out.push(b':');
+        self.length(value.len());
         self.out.extend_from_slice(value);
+        self
+    }
+
+    /// What comes before the content of a string of so many bytes; the caller appends them.
+    pub fn length(&mut self, length: usize) -> &mut Self {
+        self.digits(length as u64);
+        self.out.push(b':');
         self
     }
 

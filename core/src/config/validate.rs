@@ -36,7 +36,7 @@ impl Config {
             }
         };
         let (dht, wire, swarm, limits) = (&self.dht, &self.wire, &self.swarm, &self.limits);
-        let lsd = &self.lsd;
+        let (lsd, pex) = (&self.lsd, &self.pex);
         check(self.client.len() <= 64, "client", "at most 64 bytes")?;
         check(self.peer_id_prefix.is_ascii(), "peer_id_prefix", "ASCII")?;
         check(
@@ -298,6 +298,22 @@ impl Config {
             swarm.dht_retry >= secs(1),
             "swarm.dht_retry",
             "at least 1 s",
+        )?;
+        check(
+            (secs(1)..=secs(3_600)).contains(&pex.interval),
+            "pex.interval",
+            "1 s to 1 h",
+        )?;
+        let named = [pex.max_first, pex.max_added, pex.max_dropped];
+        check(
+            named.iter().all(|most| (1..=1_000).contains(most)),
+            "pex.max_added",
+            "1 to 1000, as of max_first and max_dropped",
+        )?;
+        check(
+            wire.max_peer_exchange < wire.max_frame,
+            "wire.max_peer_exchange",
+            "less than max_frame",
         )?;
         check(
             swarm.dht_urgent_interval >= swarm.dht_retry,

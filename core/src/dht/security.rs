@@ -70,14 +70,14 @@ pub fn can_refer(from: IpAddr, about: IpAddr) -> bool {
 }
 
 /// How far an address reaches, nearest first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Scope {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scope {
     Host,
     Site,
     Global,
 }
 
-fn scope(ip: IpAddr) -> Scope {
+pub(crate) fn scope(ip: IpAddr) -> Scope {
     if ip.is_loopback() {
         return Scope::Host;
     }

@@ -179,6 +179,9 @@ impl Engine {
             swarm::Event::Disconnect(conn, _) => self.disconnect(conn, out),
             swarm::Event::Job(token, job) => self.swarm_job(torrent, token, job, out),
             swarm::Event::WantPeers(want) => self.on_want_peers(torrent, want, out),
+            swarm::Event::PeersHeard(source, addrs) => {
+                self.peers_found(torrent, source, &addrs);
+            }
             swarm::Event::DhtNode(addr) => {
                 let allowed = self
                     .torrents

@@ -4,7 +4,9 @@ use alloc::vec::Vec;
 
 use super::RecordError;
 use super::codec::{Codec, Reader, codec_struct};
-use crate::config::{Config, Crowding, DhtConfig, Limits, LsdConfig, SwarmConfig, WireConfig};
+use crate::config::{
+    Config, Crowding, DhtConfig, Limits, LsdConfig, PexConfig, SwarmConfig, WireConfig,
+};
 
 codec_struct!(Config {
     client,
@@ -14,6 +16,7 @@ codec_struct!(Config {
     tcp,
     dht,
     lsd,
+    pex,
     wire,
     swarm,
     limits,
@@ -91,6 +94,21 @@ codec_struct!(LsdConfig {
     spacing,
     max_datagram,
 });
+codec_struct!(PexConfig {
+    enabled,
+    interval,
+    first_delay,
+    max_first,
+    max_added,
+    max_dropped,
+    few_peers,
+    max_held,
+    max_waiting_drops,
+    max_messages,
+    budget_window,
+    max_contacts,
+    max_remembered,
+});
 codec_struct!(WireConfig {
     handshake_timeout,
     idle_timeout,
@@ -103,6 +121,7 @@ codec_struct!(WireConfig {
     receive_window,
     min_receive_window,
     max_extension_handshake,
+    max_peer_exchange,
     max_client_name,
     max_queued_control,
 });

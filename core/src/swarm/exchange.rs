@@ -1,12 +1,12 @@
 //! Metadata: fetched from peers, and served to them (BEP 9).
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
 use super::bitfield::Bitfield;
+use super::peer::Peer;
 use super::{Event, Job, Pending, Phase, Swarm};
 use crate::event::PeerSource;
 use crate::io::{ConnId, JobError, JobResult};
@@ -139,11 +139,15 @@ impl Swarm {
         }
     }
 
-    /// Tells peers that joined before that the metadata can be had from us now.
-    fn offer_metadata(&self, events: &mut Vec<Event>) {
-        for (conn, peer) in self.peers.iter().filter(|(_, peer)| peer.metadata) {
-            let handshake = Box::new(self.extension_handshake(peer.addr));
-            events.push(Event::Send(*conn, Message::ExtensionHandshake(handshake)));
+    /// Tells peers that joined before that the metadata can be had from us now, and that peers
+    /// are no longer exchanged if it says so.
+    fn offer_metadata(&mut self, events: &mut Vec<Event>) {
+        let exchanges = self.exchanges_peers();
+        let concerned = |peer: &Peer| peer.metadata || (peer.offered_pex && !exchanges);
+        let told = self.peers.iter().filter(|(_, peer)| concerned(peer));
+        let conns: Vec<_> = told.map(|(conn, _)| *conn).collect();
+        for conn in conns {
+            self.send_extension_handshake(conn, events);
         }
     }
 

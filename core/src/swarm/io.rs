@@ -216,6 +216,8 @@ pub enum Event {
     Job(JobToken, Job),
     /// How much peers are wanted; the engine asks its sources accordingly.
     WantPeers(Want),
+    /// Peers told of others; the engine tells it back by `PeersFound`, ourselves left out.
+    PeersHeard(PeerSource, Vec<SocketAddr>),
     /// A DHT node's endpoint, from a PORT message.
     DhtNode(SocketAddr),
     /// For the embedder; the torrent's id is already in it.

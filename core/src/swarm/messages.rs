@@ -69,6 +69,7 @@ impl Swarm {
                 self.on_extension_handshake(conn, &handshake, events);
             }
             Message::Metadata(message) => self.on_metadata_message(conn, message, events),
+            Message::Pex(payload) => self.on_pex(conn, &payload, events),
         }
     }
 
@@ -197,6 +198,8 @@ impl Swarm {
             return;
         };
         peer.upload_only = handshake.upload_only;
+        peer.prefers_encryption |= handshake.prefers_encryption;
+        peer.holepunch |= handshake.ut_holepunch.is_some_and(|number| number != 0);
         peer.metadata = handshake.ut_metadata.is_some_and(|number| number != 0);
         let (torrent, addr) = (self.torrent, peer.addr);
         let named = handshake.client.clone().filter(|client| {
@@ -226,6 +229,8 @@ impl Swarm {
                 events,
             );
         }
+        self.list_peer(conn);
+        self.on_pex_offer(conn, handshake);
         self.on_metadata_offer(conn, handshake.metadata_size);
         self.on_seed_known(conn);
         self.close_if_useless(conn, events);

@@ -19,6 +19,7 @@ mod io;
 mod messages;
 mod peer;
 mod peers;
+mod pex;
 mod pieces;
 mod requests;
 mod sessions;
@@ -28,6 +29,7 @@ mod tests;
 mod uploads;
 mod work;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -42,6 +44,7 @@ use self::content::Content;
 use self::crowd::Crowd;
 use self::peer::Peer;
 use self::peers::{Candidate, Peers};
+use self::pex::Exchange;
 use self::picker::PeerKey;
 use self::rate::RateMeter;
 use self::starting::Counted;
@@ -125,6 +128,8 @@ pub struct Swarm {
     known: Peers,
     /// Where the peers are.
     crowd: Crowd,
+    /// Who is told of them, and what they tell.
+    exchange: Box<Exchange>,
     choker: Choker,
     /// A slot may have become free, or someone became interested.
     fill_slots: bool,
@@ -203,6 +208,7 @@ impl Swarm {
             counted: Counted::default(),
             known: Peers::new(key, config.lab),
             crowd: Crowd::default(),
+            exchange: Box::default(),
             choker: Choker::new(ChokerConfig::from(&config.swarm), now),
             fill_slots: false,
             grant: Grant::default(),
@@ -227,6 +233,9 @@ impl Swarm {
             blocks: Vec::new(),
             config,
         };
+        if !swarm.config.pex.enabled {
+            swarm.tell_pex_off(events);
+        }
         swarm.start(info, events);
         swarm.settle(events);
         swarm
@@ -348,7 +357,7 @@ impl Swarm {
             addr,
             decision,
         };
-        let explained = alloc::boxed::Box::new(explained);
+        let explained = Box::new(explained);
         self.public(event::Event::Explained(explained), events);
     }
 
@@ -367,6 +376,7 @@ impl Swarm {
             self.refill(events);
             self.serve(events);
             self.connect_more(events);
+            self.tell_pex_source(events);
         }
         if self.phase != Phase::Stopped {
             self.tell_want(events);
@@ -411,6 +421,7 @@ impl Swarm {
         if due <= self.now {
             self.housekeeping_at = Some(self.now + HOUSEKEEPING);
             self.review_peers(events);
+            self.tell_of_peers(events);
         }
     }
 
@@ -495,7 +506,13 @@ impl Swarm {
                     },
                     events,
                 );
+                if source == PeerSource::Pex && self.is_said_to_seed(addr) {
+                    self.known.set_seed(addr, true);
+                }
             }
+        }
+        if source == PeerSource::Pex {
+            self.on_pex_found(addrs);
         }
     }
 

@@ -1,5 +1,6 @@
 //! One connected peer: what it has, what we asked it for, what it asked us for.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -8,9 +9,11 @@ use bytes::Bytes;
 
 use super::bitfield::Bitfield;
 use super::io::Hello;
+use super::pex::PeerExchange;
 use super::picker::{Has, PeerKey};
 use super::rate::RateMeter;
 use crate::config::SwarmConfig;
+use crate::event::{Encryption, Transport};
 use crate::id::PeerId;
 use crate::time::{Duration, Instant};
 use crate::wire::BlockRef;
@@ -67,6 +70,8 @@ pub(super) struct Peer {
     pub(super) incoming: bool,
     pub(super) peer_id: PeerId,
     pub(super) fast: bool,
+    pub(super) transport: Transport,
+    pub(super) encryption: Encryption,
     pub(super) joined_at: Instant,
     /// Where it can be connected to: its address, or for incoming ones what it said.
     pub(super) listen: Option<SocketAddr>,
@@ -83,6 +88,14 @@ pub(super) struct Peer {
     pub(super) dht_port: u16,
     /// Ports that it said.
     pub(super) dht_ports: u8,
+    /// It prefers encrypted connections.
+    pub(super) prefers_encryption: bool,
+    /// It speaks `ut_holepunch` (BEP 55).
+    pub(super) holepunch: bool,
+    /// It heard from us that we exchange peers.
+    pub(super) offered_pex: bool,
+    /// It speaks peer exchange, and so do we.
+    pub(super) exchange: Option<Box<PeerExchange>>,
     /// We told it what we have.
     pub(super) announced: bool,
     /// Haves below this piece are sent; the rest follows in slices.
@@ -155,6 +168,8 @@ impl Peer {
             incoming: hello.incoming,
             peer_id: hello.peer_id,
             fast: hello.fast,
+            transport: hello.transport,
+            encryption: hello.encryption,
             joined_at: now,
             listen: (!hello.incoming).then_some(hello.addr),
             pieces: Pieces::Early {
@@ -167,6 +182,10 @@ impl Peer {
             metadata: false,
             dht_port: 0,
             dht_ports: 0,
+            prefers_encryption: false,
+            holepunch: false,
+            offered_pex: false,
+            exchange: None,
             announced: false,
             haves_from: None,
             choking: true,

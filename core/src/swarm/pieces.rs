@@ -39,6 +39,7 @@ impl Swarm {
                 use event::PeerSource::{Dht, Lsd, Pex};
                 matches!(source, Dht | Lsd | Pex)
             });
+            self.stop_pex(events);
         }
         if self.options.metadata_only {
             self.halt(events);

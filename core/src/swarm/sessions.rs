@@ -48,12 +48,9 @@ impl Swarm {
         };
         self.public(event::Event::PeerConnected(Box::new(connected)), events);
         if hello.extended {
-            let handshake = self.extension_handshake(hello.addr);
-            events.push(Event::Send(
-                conn,
-                Message::ExtensionHandshake(Box::new(handshake)),
-            ));
+            self.send_extension_handshake(conn, events);
         }
+        self.list_peer(conn);
         match self.phase {
             Phase::Active => self.start_peer(conn, events),
             // Nothing is had until the metadata is: peers need not wait to hear so.
@@ -100,21 +97,33 @@ impl Swarm {
         None
     }
 
-    pub(super) fn extension_handshake(&self, addr: SocketAddr) -> ExtensionHandshake {
+    pub(super) fn send_extension_handshake(&mut self, conn: ConnId, events: &mut Vec<Event>) {
         let size = self
             .info
             .as_ref()
             .and_then(|info| u32::try_from(info.raw.len()).ok());
-        ExtensionHandshake {
+        let upload_only = self.is_complete();
+        let Some(peer) = self.peers.get(&conn) else {
+            return;
+        };
+        let (offered, ip) = (peer.offered_pex, peer.addr.ip());
+        let handshake = ExtensionHandshake {
             ut_metadata: Some(super::exchange::UT_METADATA),
+            ut_pex: self.pex_number(offered),
             metadata_size: size,
             port: self.port,
             reqq: Some(self.config.swarm.max_served_queue.into()),
             client: Some(self.config.client.clone()),
-            your_ip: Some(addr.ip()),
-            upload_only: self.is_complete(),
+            your_ip: Some(ip),
+            upload_only,
             ..ExtensionHandshake::default()
+        };
+        let offers = handshake.ut_pex.is_some_and(|number| number != 0);
+        if let Some(peer) = self.peers.get_mut(&conn) {
+            peer.offered_pex = offers;
         }
+        let message = Message::ExtensionHandshake(Box::new(handshake));
+        events.push(Event::Send(conn, message));
     }
 
     fn announce_nothing(&mut self, conn: ConnId, events: &mut Vec<Event>) {
@@ -309,6 +318,7 @@ impl Swarm {
         self.outbound = self.outbound.saturating_sub(peer.shared());
         self.by_key.remove(&peer.key);
         self.crowd.remove(peer.addr.ip());
+        self.unlist_peer(conn, &peer, reason);
         self.fetch_peer_left(conn);
         if let Some(content) = &mut self.content {
             match peer.pieces {

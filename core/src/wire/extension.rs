@@ -55,7 +55,11 @@ pub fn encode_handshake(handshake: &ExtensionHandshake, buf: &mut Vec<u8>) {
         (&b"ut_pex"[..], ours(handshake.ut_pex, UT_PEX)),
     ];
     let mut writer = Writer::new(buf);
-    writer.dict().key(b"m").dict();
+    writer.dict();
+    if handshake.prefers_encryption {
+        writer.key(b"e").int(1);
+    }
+    writer.key(b"m").dict();
     for (name, number) in named {
         if let Some(number) = number {
             writer.key(name).int(i64::from(number));
@@ -103,6 +107,8 @@ pub fn decode_handshake(payload: &[u8], max_name: u16) -> Option<Box<ExtensionHa
         ut_metadata: number(b"ut_metadata"),
         ut_pex: number(b"ut_pex"),
         lt_donthave: number(b"lt_donthave"),
+        ut_holepunch: number(b"ut_holepunch"),
+        prefers_encryption: root.int(b"e").is_some_and(|value| value != 0),
         metadata_size: root
             .int(b"metadata_size")
             .and_then(|size| u32::try_from(size).ok()),
@@ -189,12 +195,14 @@ mod tests {
     quickcheck! {
         fn round_trips(
             size: Option<u32>, port: Option<u16>, reqq: Option<u32>, client: Option<String>,
-            ip: Option<(u128, bool)>, upload_only: bool, on: (bool, bool)
+            ip: Option<(u128, bool)>, upload_only: bool, on: (bool, bool, bool)
         ) -> bool {
             let handshake = ExtensionHandshake {
                 ut_metadata: Some(if on.0 { UT_METADATA } else { 0 }),
                 ut_pex: on.1.then_some(UT_PEX),
                 lt_donthave: on.0.then_some(LT_DONTHAVE),
+                ut_holepunch: None,
+                prefers_encryption: on.2,
                 metadata_size: size,
                 port,
                 reqq,

@@ -5,7 +5,7 @@ use core::mem;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::extension::{self, UT_METADATA};
+use super::extension::{self, UT_METADATA, UT_PEX};
 use super::message::{BlockRef, Message};
 use crate::config::WireConfig;
 use crate::metadata;
@@ -46,14 +46,15 @@ pub fn body(message: &Message) -> Bytes {
     match message {
         Message::Bitfield(data)
         | Message::Piece { data, .. }
-        | Message::Metadata(metadata::Message::Data { data, .. }) => data.clone(),
+        | Message::Metadata(metadata::Message::Data { data, .. })
+        | Message::Pex(data) => data.clone(),
         _ => Bytes::new(),
     }
 }
 
-/// Appends everything of a message but its [`body`]. `ut_metadata` is the receiver's number for
-/// that extension.
-pub fn encode_head(message: &Message, ut_metadata: u8, buf: &mut Vec<u8>) {
+/// Appends everything of a message but its [`body`]. `number` is the receiver's number for the
+/// extension that the message belongs to, if it does.
+pub fn encode_head(message: &Message, number: u8, buf: &mut Vec<u8>) {
     let start = buf.len();
     buf.extend_from_slice(&[0; 4]);
     let mut body_len = 0;
@@ -95,11 +96,15 @@ pub fn encode_head(message: &Message, ut_metadata: u8, buf: &mut Vec<u8>) {
             extension::encode_handshake(handshake, buf);
         }
         Message::Metadata(message) => {
-            buf.extend_from_slice(&[id::EXTENDED, ut_metadata]);
+            buf.extend_from_slice(&[id::EXTENDED, number]);
             message.encode_head(buf);
             if let metadata::Message::Data { data, .. } = message {
                 body_len = data.len();
             }
+        }
+        Message::Pex(data) => {
+            buf.extend_from_slice(&[id::EXTENDED, number]);
+            body_len = data.len();
         }
     }
     let len = (buf.len() - start - 4 + body_len) as u32;
@@ -131,6 +136,8 @@ pub struct Abilities {
     pub fast: bool,
     /// Extension protocol (BEP 10).
     pub extended: bool,
+    /// We take part in peer exchange (BEP 11): otherwise its messages mean nothing.
+    pub pex: bool,
 }
 
 /// Cuts a stream into messages. It remembers at most one unfinished head (inline) and one
@@ -170,6 +177,7 @@ enum Whole {
     Bitfield,
     ExtensionHandshake,
     Metadata,
+    Pex,
 }
 
 impl Decoder {
@@ -230,7 +238,7 @@ impl Decoder {
                     }
                     if self.head_len() == need {
                         self.have = 0;
-                        if let Some(decoded) = self.on_head(config)? {
+                        if let Some(decoded) = self.on_head(config, abilities)? {
                             return Ok(Some(decoded));
                         }
                     }
@@ -356,7 +364,11 @@ impl Decoder {
     }
 
     /// The head is complete: a whole message, or the beginning of a payload.
-    fn on_head(&mut self, config: &WireConfig) -> Result<Option<Decoded>, &'static str> {
+    fn on_head(
+        &mut self,
+        config: &WireConfig,
+        abilities: Abilities,
+    ) -> Result<Option<Decoded>, &'static str> {
         let len = self.frame_len();
         if len == 0 {
             return Ok(Some(Decoded::Message(Message::KeepAlive)));
@@ -411,6 +423,10 @@ impl Decoder {
                         return Err("metadata message too long");
                     }
                     UT_METADATA => whole(Whole::Metadata, len - 2),
+                    UT_PEX if abilities.pex && len - 2 > config.max_peer_exchange => {
+                        return Err("peer exchange too long");
+                    }
+                    UT_PEX if abilities.pex => whole(Whole::Pex, len - 2),
                     _ => Body::Skip { left: len - 2 },
                 };
                 return Ok(None);
@@ -452,6 +468,7 @@ fn on_whole(kind: Whole, payload: &Bytes, config: &WireConfig) -> Result<Decoded
                 .ok_or("malformed extension handshake")?;
             Decoded::Message(Message::ExtensionHandshake(handshake))
         }
+        Whole::Pex => Decoded::Message(Message::Pex(payload.clone())),
         Whole::Metadata => match metadata::Message::decode(payload) {
             Ok(Some(message)) => Decoded::Message(Message::Metadata(message)),
             Ok(None) => Decoded::Skipped,

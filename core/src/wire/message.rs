@@ -59,6 +59,8 @@ pub enum Message {
     ExtensionHandshake(alloc::boxed::Box<ExtensionHandshake>),
     /// 20: `ut_metadata` (BEP 9). On the way out the connection supplies the peer's number for it.
     Metadata(crate::metadata::Message),
+    /// 20: `ut_pex` (BEP 11), as [`crate::pex::Message`] reads it. The number is supplied as well.
+    Pex(Bytes),
 }
 
 /// What an extension handshake says (BEP 10). Fields a peer left out are `None`.
@@ -70,6 +72,10 @@ pub struct ExtensionHandshake {
     pub ut_pex: Option<u8>,
     /// The sender's number for `lt_donthave` (BEP 54).
     pub lt_donthave: Option<u8>,
+    /// The sender's number for `ut_holepunch` (BEP 55).
+    pub ut_holepunch: Option<u8>,
+    /// It prefers encrypted connections (`e`).
+    pub prefers_encryption: bool,
     /// Size of the metadata, bytes.
     pub metadata_size: Option<u32>,
     /// Listening port.

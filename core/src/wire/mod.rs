@@ -436,12 +436,16 @@ impl Wire {
             | Message::AllowedFast(_) => self.abilities.fast,
             Message::ExtensionHandshake(_) => self.abilities.extended,
             Message::Metadata(_) => self.abilities.extended && self.numbers.ut_metadata != 0,
+            Message::Pex(_) => self.abilities.extended && self.numbers.ut_pex != 0,
             _ => true,
         };
         if !self.is_open() || !understood {
             return Ok(());
         }
-        let number = self.numbers.ut_metadata;
+        let number = match message {
+            Message::Pex(_) => self.numbers.ut_pex,
+            _ => self.numbers.ut_metadata,
+        };
         let write = |buf: &mut Vec<u8>| frame::encode_head(message, number, buf);
         let bytes = out.send(self.conn, write, frame::body(message));
         self.handed_over(now, bytes);
@@ -561,6 +565,7 @@ impl Wire {
         self.abilities = Abilities {
             fast: theirs.fast,
             extended: theirs.extended,
+            pex: self.config.pex.enabled,
         };
         self.dht = theirs.dht;
         self.phase = if self.outgoing {

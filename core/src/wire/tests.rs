@@ -117,7 +117,11 @@ fn handshake(info_hash: Id20, peer_id: PeerId, fast: bool, extended: bool) -> Ve
 
 fn encoded(message: &Message) -> Vec<u8> {
     let mut buf = Vec::new();
-    frame::encode_head(message, extension::UT_METADATA, &mut buf);
+    let number = match message {
+        Message::Pex(_) => extension::UT_PEX,
+        _ => extension::UT_METADATA,
+    };
+    frame::encode_head(message, number, &mut buf);
     buf.extend_from_slice(&frame::body(message));
     buf
 }
@@ -204,6 +208,7 @@ impl Arbitrary for Any {
             10 => Message::AllowedFast(number),
             11 => Message::ExtensionHandshake(extension.into()),
             12 => Message::Metadata(metadata),
+            13 => Message::Pex(data[..data.len().min(16 * 1024)].to_vec().into()),
             _ => Message::Piece {
                 piece: block.piece,
                 begin: block.begin,
@@ -341,7 +346,7 @@ fn what_breaks_the_protocol_fails_with_its_rule() {
             length,
         }))
     };
-    let cases: [(Vec<u8>, &str); 17] = [
+    let cases: [(Vec<u8>, &str); 18] = [
         (frame(2, &[0, 0]), "wrong length of message"),
         (frame(4, &[4, 0, 0, 0]), "wrong length of message"),
         (frame(12, &[6]), "wrong length of message"),
@@ -361,6 +366,7 @@ fn what_breaks_the_protocol_fails_with_its_rule() {
             "extension handshake too long",
         ),
         (frame(20_000, &[20, 2]), "metadata message too long"),
+        (frame(500_003, &[20, 1]), "peer exchange too long"),
         (
             frame(4, &[20, 0, b'x', b'y']),
             "malformed extension handshake",
@@ -626,11 +632,32 @@ fn send_room_comes_back_and_a_peer_that_never_reads_is_dropped() {
     assert!(peer.wire.unsent() < 258 * 1024);
 }
 
+#[test]
+fn where_peers_are_not_exchanged_a_message_that_tells_of_them_means_nothing() {
+    let bytes = encoded(&Message::Pex(vec![b'x'; 900].into()));
+    let mut peer = Peer::open(Config::default(), true, true);
+    peer.read(&bytes);
+    assert!(matches!(peer.take()[..], [Event::Message(Message::Pex(_))]));
+    let mut config = Config::default();
+    config.pex.enabled = false;
+    let mut peer = Peer::open(config, true, true);
+    peer.read(&bytes);
+    // Not even one that is too long for those who do.
+    let mut long = 600_000u32.to_be_bytes().to_vec();
+    long.extend_from_slice(&[20, extension::UT_PEX]);
+    peer.read(&long);
+    assert_eq!(peer.take(), []);
+    // And who does not call it by a number is not told.
+    peer.input(Input::Send(Message::Pex(vec![b'x'].into())));
+    assert!(peer.sent().is_empty());
+}
+
 quickcheck! {
     fn what_one_sends_the_other_reads(messages: Vec<Any>) -> bool {
         let mut a = Peer::open(Config::default(), true, true);
         let mut b = Peer::open(Config::default(), true, true);
         a.wire.numbers.ut_metadata = extension::UT_METADATA;
+        a.wire.numbers.ut_pex = extension::UT_PEX;
         for message in &messages {
             a.input(Input::Send(message.0.clone()));
         }

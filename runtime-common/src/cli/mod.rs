@@ -82,7 +82,7 @@ pub struct NetArgs {
     /// Do without the DHT
     #[arg(long)]
     pub no_dht: bool,
-    /// Do without peer exchange (this version has none yet)
+    /// Do without peer exchange: tell peers of no others, and use nothing that they tell
     #[arg(long)]
     pub no_pex: bool,
     /// Do without local service discovery

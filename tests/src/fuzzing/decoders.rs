@@ -2,14 +2,17 @@
 
 use bytes::Bytes;
 use sha1::{Digest as _, Sha1};
-use trackerless_core::bencode::{self as ben, Limits, Writer};
+use trackerless_core::bencode::{self as ben, Limits, Scratch, Writer};
+use trackerless_core::config::PexConfig;
 use trackerless_core::dht::krpc::{Message, Saved};
 use trackerless_core::lsd::Search;
 use trackerless_core::metainfo::{Magnet, Torrent};
 use trackerless_core::record::Header;
 use trackerless_core::resume::{MAGIC, Resume};
 use trackerless_core::wire::extension;
-use trackerless_core::{compact as addresses, metadata as ut_metadata, record as recording};
+use trackerless_core::{
+    compact as addresses, metadata as ut_metadata, pex as ut_pex, record as recording,
+};
 
 fn rewrite(value: ben::Value<'_, '_>, writer: &mut Writer<'_>) {
     if let Some(number) = value.as_int() {
@@ -137,6 +140,36 @@ pub fn lsd(data: &[u8]) {
         assert_ne!(search.port, 0);
         assert!(search.hashes().count() <= data.len() / 40);
     }
+}
+
+/// `ut_pex` messages: what is read is written and read the same; and what one peer told stays
+/// within its limits, whatever it tells and takes back.
+pub fn pex(data: &[u8]) {
+    let mut scratch = Scratch::new();
+    let Ok(message) = ut_pex::Message::decode(data, &mut scratch) else {
+        return;
+    };
+    let added: Vec<_> = message.all_added().collect();
+    let dropped: Vec<_> = message.all_dropped().collect();
+    assert!(added.len() * 6 + dropped.len() * 6 <= data.len());
+    let mut again = Vec::new();
+    ut_pex::encode(&added, &dropped, &mut again);
+    let read = ut_pex::Message::decode(&again, &mut scratch).expect("what is written can be read");
+    assert!(read.all_added().eq(added.iter().copied()));
+    assert!(read.all_dropped().eq(dropped.iter().copied()));
+    let config = PexConfig {
+        max_remembered: 3,
+        ..PexConfig::default()
+    };
+    let mut told = ut_pex::Told::default();
+    for (addr, _) in &added {
+        told.add(&config, false, [16, 0, 0, 1].into(), *addr);
+    }
+    assert!(told.endpoints().count() <= 3);
+    for addr in added.iter().map(|(addr, _)| addr).chain(&dropped) {
+        told.remove(*addr);
+    }
+    assert_eq!(told.endpoints().count(), 0);
 }
 
 /// Extension handshakes.

@@ -11,8 +11,8 @@ mod swarm;
 mod wire;
 
 pub use decoders::{
-    bencode, compact, extension_handshake, krpc, lsd, magnet, metadata, metainfo, record, resume,
-    saved_table,
+    bencode, compact, extension_handshake, krpc, lsd, magnet, metadata, metainfo, pex, record,
+    resume, saved_table,
 };
 pub use dht::dht;
 pub use engine::engine;
@@ -34,6 +34,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("magnet", magnet),
     ("metadata", metadata),
     ("metainfo", metainfo),
+    ("pex", pex),
     ("record", record),
     ("resume", resume),
     ("saved_table", saved_table),

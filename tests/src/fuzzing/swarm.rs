@@ -1,6 +1,7 @@
 //! One torrent between peers that do as they like.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -33,6 +34,8 @@ struct Run {
     answered: BTreeSet<JobToken>,
     next_conn: u64,
     stopped: bool,
+    /// Peers that peers told of.
+    heard: Vec<(PeerSource, Vec<SocketAddr>)>,
 }
 
 impl Run {
@@ -42,6 +45,11 @@ impl Run {
         }
         self.swarm.handle(self.now, input, &mut self.events);
         self.perform();
+        for (source, addrs) in std::mem::take(&mut self.heard) {
+            let found = Input::PeersFound(source, &addrs);
+            self.swarm.handle(self.now, found, &mut self.events);
+            self.perform();
+        }
     }
 
     fn perform(&mut self) {
@@ -68,6 +76,7 @@ impl Run {
                     let fresh = self.jobs.insert(token, job).is_none();
                     assert!(fresh, "{token:?} is used twice");
                 }
+                Event::PeersHeard(source, addrs) => self.heard.push((source, addrs)),
                 Event::Stopped => self.stopped = true,
                 _ => {}
             }
@@ -145,12 +154,17 @@ impl Run {
                     total_size: u32::from(script.number()),
                     data: Bytes::copy_from_slice(script.string()),
                 }),
-                _ => Message::ExtensionHandshake(Box::new(ExtensionHandshake {
-                    ut_metadata: Some(script.byte()),
-                    metadata_size: Some(script.long()),
-                    reqq: Some(script.long()),
-                    ..ExtensionHandshake::default()
-                })),
+                _ => match script.byte() {
+                    // One in eight: the rest of the corpus means what it meant.
+                    224.. => Message::Pex(Bytes::copy_from_slice(script.string())),
+                    number => Message::ExtensionHandshake(Box::new(ExtensionHandshake {
+                        ut_metadata: Some(number),
+                        ut_pex: Some(number),
+                        metadata_size: Some(script.long()),
+                        reqq: Some(script.long()),
+                        ..ExtensionHandshake::default()
+                    })),
+                },
             },
         };
         self.give(Input::Message(conn, message));
@@ -219,6 +233,7 @@ pub fn swarm(data: &[u8]) {
         answered: BTreeSet::new(),
         next_conn: 1,
         stopped: false,
+        heard: Vec::new(),
     };
     run.perform();
     run.give(Input::Grant(Grant {

@@ -277,6 +277,7 @@ impl Remote {
         let abilities = Abilities {
             fast: true,
             extended: true,
+            ..Abilities::default()
         };
         while let Some(decoded) = self.decoder.decode(&mut chunk, wire, abilities).unwrap() {
             if let Decoded::Message(Message::Request(block)) = decoded {

@@ -9,6 +9,7 @@ use crate::wire::handshake::Handshake;
 
 mod counts;
 mod nearby;
+mod pex;
 mod ports;
 mod private;
 

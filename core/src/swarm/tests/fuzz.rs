@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::event::{CloseReason, PeerSource};
 use crate::io::{Digest, JobError, JobResult, Opened};
 use crate::metadata::Message as Metadata;
+use crate::pex::Flags;
 use crate::swarm::{Event, Grant, Hello, Input, Job, JobToken, Options, Setup, Swarm};
 use crate::time::{Duration, Instant};
 use crate::wire::{BlockRef, ExtensionHandshake, Message};
@@ -26,7 +27,7 @@ fn message(kind: u8, a: u8, info: &crate::metainfo::Info) -> Message {
         begin: u32::from(a & 16) * 1024,
         length: 16_384,
     };
-    match kind % 20 {
+    match kind % 21 {
         0 => Message::Choke,
         1 | 2 => Message::Unchoke,
         3 => Message::Interested,
@@ -47,8 +48,16 @@ fn message(kind: u8, a: u8, info: &crate::metainfo::Info) -> Message {
             total_size: info.raw.len() as u32,
             data: info.raw.clone(),
         }),
+        19 => {
+            let mut payload = Vec::new();
+            let near: Vec<_> = (0..a % 8).map(|n| (addr(n.into()), Flags(a))).collect();
+            crate::pex::encode(&near, &[addr(usize::from(a % 5))], &mut payload);
+            payload.truncate(payload.len() - usize::from(a == 255));
+            Message::Pex(payload.into())
+        }
         _ => Message::ExtensionHandshake(std::boxed::Box::new(ExtensionHandshake {
             ut_metadata: Some(2),
+            ut_pex: [None, Some(0), Some(1)][usize::from(a % 3)],
             metadata_size: Some(info.raw.len() as u32 + u32::from(a == 0)),
             port: Some(u16::from(a)),
             reqq: Some(n),
@@ -100,6 +109,7 @@ quickcheck! {
         );
         let mut jobs: VecDeque<(JobToken, Job)> = VecDeque::new();
         let mut asked: VecDeque<BlockRef> = VecDeque::new();
+        let mut heard = VecDeque::new();
         // The storage's first answer, so that most runs get further than opening.
         let steps = [(0, 0, 0), (1, 3, 0)].into_iter().chain(steps);
         for (kind, a, peer) in steps {
@@ -157,12 +167,15 @@ quickcheck! {
                 assert!(!over || events.iter().all(goodbye), "{events:?} after the end");
                 for event in events.drain(..) {
                     match event {
+                        Event::PeersHeard(source, addrs) => heard.push_back((source, addrs)),
                         Event::Job(token, job) => jobs.push_back((token, job)),
                         Event::Send(_, Message::Request(block)) => asked.push_back(block),
                         _ => {}
                     }
                 }
-                if swarm.next_timeout().is_none_or(|at| at > now) {
+                if let Some((source, addrs)) = heard.pop_front() {
+                    swarm.handle(now, Input::PeersFound(source, &addrs), &mut events);
+                } else if swarm.next_timeout().is_none_or(|at| at > now) {
                     break;
                 }
             }

@@ -2,6 +2,7 @@ mod endgame;
 mod fuzz;
 mod large;
 mod limits;
+mod pex;
 mod uploads;
 mod world;
 

@@ -388,6 +388,10 @@ impl World {
                 }
                 Event::Public(event) => self.nodes[node].seen.push(event),
                 Event::Stopped => self.nodes[node].stopped = true,
+                Event::PeersHeard(source, mut addrs) => {
+                    addrs.retain(|found| *found != addr(node));
+                    self.give(node, Input::PeersFound(source, &addrs));
+                }
                 Event::WantPeers(_) | Event::DhtNode(_) => {}
             }
         }
