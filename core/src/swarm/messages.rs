@@ -229,6 +229,9 @@ impl Swarm {
                 events,
             );
         }
+        if let (Some(ours), Some(peer)) = (handshake.your_ip, self.peers.get(&conn)) {
+            self.seen_at[usize::from(ours.is_ipv6())].vote(peer.addr.ip(), ours);
+        }
         self.list_peer(conn);
         self.on_pex_offer(conn, handshake);
         self.on_metadata_offer(conn, handshake.metadata_size);

@@ -7,6 +7,7 @@
 pub mod bitfield;
 pub mod choker;
 pub mod picker;
+pub mod priority;
 pub mod rate;
 
 mod client;
@@ -49,6 +50,7 @@ use self::picker::PeerKey;
 use self::rate::RateMeter;
 use self::starting::Counted;
 use crate::config::Config;
+use crate::dht::external::Votes;
 use crate::engine::{TorrentState, TorrentStats};
 use crate::event::{self, CloseReason, PeerSource};
 use crate::id::InfoHashes;
@@ -136,6 +138,8 @@ pub struct Swarm {
     grant: Grant,
     connects: u64,
     port: Option<u16>,
+    /// Where peers see us: IPv4, IPv6.
+    seen_at: [Votes; 2],
     jobs: Slab<Pending>,
     /// Peers with requests that may be served, in turn.
     serving: VecDeque<ConnId>,
@@ -214,6 +218,7 @@ impl Swarm {
             grant: Grant::default(),
             connects: 0,
             port: None,
+            seen_at: [0, 1].map(|_| Votes::new(config.dht.max_voters, config.dht.vote_quorum)),
             jobs: Slab::default(),
             serving: VecDeque::new(),
             outbound: 0,

@@ -11,6 +11,7 @@ use super::io::Hello;
 use super::peer::{Base, Peer, Pieces};
 use super::peers::End;
 use super::picker::PeerKey;
+use super::priority::priority;
 use super::{Event, Phase, Swarm, client};
 use crate::event::{self, CloseReason, PeerConnected};
 use crate::io::ConnId;
@@ -87,14 +88,37 @@ impl Swarm {
             self.close(twin, CloseReason::Duplicate, events);
         }
         let config = &self.config.swarm;
-        if self.peers.len() >= usize::from(config.max_peers) {
-            return Some(CloseReason::Limit("swarm.max_peers"));
-        }
         let lab = self.config.lab;
-        if !self.crowd.admits(ip, config.peer_crowding, lab, &[]) {
+        let admitted = self.crowd.admits(ip, config.peer_crowding, lab, &[]);
+        if self.peers.len() >= usize::from(config.max_peers) {
+            let full = CloseReason::Limit("swarm.max_peers");
+            let weakest = self.weaker_than(hello.addr).filter(|_| admitted);
+            let Some(weakest) = weakest else {
+                return Some(full);
+            };
+            self.close(weakest, full, events);
+        } else if !admitted {
             return Some(CloseReason::Limit("swarm.peer_crowding"));
         }
         None
+    }
+
+    /// Of a full swarm the connection that both its ends agree to give up for one with `addr`
+    /// (BEP 40). Connections over which something flows stay, and while nobody knows where we are
+    /// all do.
+    fn weaker_than(&self, addr: SocketAddr) -> Option<ConnId> {
+        let rank = |addr: SocketAddr| {
+            let ours = self.seen_at[usize::from(addr.is_ipv6())].current()?;
+            Some(priority(SocketAddr::new(ours, self.port?), addr))
+        };
+        let new = rank(addr)?;
+        let idle = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.choked && peer.asked.is_empty() && peer.arriving.is_none());
+        let ranked = idle.filter_map(|(conn, peer)| Some((rank(peer.addr)?, *conn)));
+        let (weakest, conn) = ranked.min()?;
+        (weakest < new).then_some(conn)
     }
 
     pub(super) fn send_extension_handshake(&mut self, conn: ConnId, events: &mut Vec<Event>) {
@@ -342,7 +366,12 @@ impl Swarm {
         }
         if let Some(listen) = peer.listen {
             let fruitless = peer.down.total() == 0 && peer.up.total() == 0;
-            let end = if fruitless { End::Failed } else { End::Used };
+            let end = match reason {
+                _ if !fruitless => End::Used,
+                // It had to make room.
+                CloseReason::Limit("swarm.max_peers") => End::Ours,
+                _ => End::Failed,
+            };
             self.known
                 .on_closed(&self.config.swarm, listen, end, self.now);
         }

@@ -556,3 +556,58 @@ fn haves_for_a_peer_that_came_early_are_sent_in_slices() {
     }
     assert_eq!(slices, [3, 3, 2]);
 }
+
+#[test]
+fn a_full_swarm_keeps_the_connections_that_both_ends_rank_highest() {
+    use crate::swarm::priority::priority;
+    let ours: SocketAddr = "16.1.1.1:6881".parse().unwrap();
+    let from = |n: u8| SocketAddr::from(([17, n, n, n], 1000));
+    let mut config = config(|swarm| swarm.max_peers = 8);
+    config.dht.vote_quorum = 4;
+    let (mut swarm, mut events) = without_metadata(config);
+    swarm.handle(
+        swarm.now,
+        Input::Listening { port: ours.port() },
+        &mut events,
+    );
+    let join = |swarm: &mut Swarm, events: &mut Vec<Event>, n: u8, told: bool| {
+        let now = Instant::from_micros(2);
+        let joined = Input::Joined(conn(n.into()), hello(n, from(n), true));
+        swarm.handle(now, joined, events);
+        let handshake = ExtensionHandshake {
+            your_ip: told.then_some(ours.ip()),
+            ..ExtensionHandshake::default()
+        };
+        let handshake = Message::ExtensionHandshake(Box::new(handshake));
+        swarm.handle(now, Input::Message(conn(n.into()), handshake), events);
+    };
+    // Nobody knows where we are yet: first come, first served.
+    (10..40).for_each(|n| join(&mut swarm, &mut events, n, false));
+    let full = CloseReason::Limit("swarm.max_peers");
+    assert_eq!(closed_for(&events), [full; 23]);
+    assert!((10..17).all(|n| swarm.peers.contains_key(&conn(n))));
+    // Now four say it; from then on it is the rank that counts, whoever comes when.
+    for n in 10..14 {
+        let handshake = ExtensionHandshake {
+            your_ip: Some(ours.ip()),
+            ..ExtensionHandshake::default()
+        };
+        let message = Message::ExtensionHandshake(Box::new(handshake));
+        swarm.handle(swarm.now, Input::Message(conn(n), message), &mut events);
+    }
+    (50..100).for_each(|n| join(&mut swarm, &mut events, n, true));
+    let rank = |addr: SocketAddr| priority(ours, addr);
+    let mut all: Vec<_> = (10..17).chain(50..100).map(from).collect();
+    all.push(addr(1));
+    all.sort_by_key(|addr| core::cmp::Reverse(rank(*addr)));
+    let mut kept: Vec<_> = swarm.peers.values().map(|peer| peer.addr).collect();
+    kept.sort_by_key(|addr| core::cmp::Reverse(rank(*addr)));
+    assert_eq!(kept, all[..8]);
+    // Who is served stays, whatever its rank.
+    let weakest = *kept.last().expect("there are eight");
+    let peer = swarm.peers.values_mut().find(|peer| peer.addr == weakest);
+    peer.expect("it is here").choked = false;
+    (100..=255).for_each(|n| join(&mut swarm, &mut events, n, true));
+    assert!(swarm.peers.values().any(|peer| peer.addr == weakest));
+    assert_eq!(swarm.peers.len(), 8);
+}
