@@ -33,6 +33,8 @@ pub struct Config {
     pub wire: WireConfig,
     /// Each torrent.
     pub swarm: SwarmConfig,
+    /// Trackers.
+    pub tracker: TrackerConfig,
     /// What all torrents share.
     pub limits: Limits,
 }
@@ -411,6 +413,59 @@ pub struct SwarmConfig {
     pub max_lost_pieces: u8,
 }
 
+/// Parameters of trackers (BEP 3, 12, 15).
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrackerConfig {
+    /// Whether trackers are asked at all.
+    pub enabled: bool,
+    /// Trackers of one torrent; more are not asked.
+    pub max_trackers: u16,
+    /// Longest URL of a tracker, bytes; what redirects lead to may be twice as long.
+    pub max_url: u16,
+    /// A tracker that did not answer by then has the next one asked beside it.
+    pub patience: Duration,
+    /// Peers asked for in an announce; none while enough are connected.
+    pub num_want: u16,
+    /// Peers taken from one answer.
+    pub max_answer_peers: u16,
+    /// Longest answer over HTTP, bytes: several times what many peers as dictionaries need.
+    pub max_answer: u32,
+    /// Bytes kept of what trackers want people to read, and of the id one wants to hear again.
+    pub max_text: u16,
+    /// A datagram unanswered for this long, times 2 to the power of the repetitions, is repeated.
+    pub udp_timeout: Duration,
+    /// Repetitions, after which a tracker is taken to be away.
+    pub udp_retries: u8,
+    /// How long a connection id may be used after it came.
+    pub connection_lifetime: Duration,
+    /// Connection ids remembered; the oldest is forgotten first.
+    pub max_connections: u16,
+    /// Requests to trackers under way, over all torrents.
+    pub max_requests: u16,
+    /// Pause before a torrent that found so many under way tries again.
+    pub crowded_pause: Duration,
+    /// Time a request over HTTP may take, each redirect by itself.
+    pub http_timeout: Duration,
+    /// Redirects followed, one after another.
+    pub max_redirects: u8,
+    /// Time between announces to a tracker that does not say.
+    pub interval: Duration,
+    /// Shortest time between announces, whatever a tracker says.
+    pub min_interval: Duration,
+    /// Longest time between announces, whatever a tracker says: much later we are forgotten.
+    pub max_interval: Duration,
+    /// Time between scrapes of a tracker whose announces do not tell how many peers it knows.
+    pub scrape_interval: Duration,
+    /// Pause after a first failure; doubles with each that follows.
+    pub retry: Duration,
+    /// Longest such pause.
+    pub max_retry: Duration,
+    /// Time that goodbyes of a torrent are waited for.
+    pub stop_patience: Duration,
+    /// Timers handled for one input; the rest waits for the next tick.
+    pub timers_per_input: u16,
+}
+
 /// What all torrents of an engine share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
@@ -467,6 +522,7 @@ impl Default for Config {
             pex: PexConfig::default(),
             wire: WireConfig::default(),
             swarm: SwarmConfig::default(),
+            tracker: TrackerConfig::default(),
             limits: Limits::default(),
         }
     }
@@ -675,6 +731,37 @@ impl Default for SwarmConfig {
             endgame_requesters: 2,
             endgame_blocks: 1,
             max_lost_pieces: 3,
+        }
+    }
+}
+
+impl Default for TrackerConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_trackers: 64,
+            max_url: 2_048,
+            patience: secs(10),
+            num_want: 200,
+            max_answer_peers: 1_000,
+            max_answer: 512 * 1024,
+            max_text: 200,
+            udp_timeout: secs(15),
+            udp_retries: 8,
+            connection_lifetime: secs(60),
+            max_connections: 256,
+            max_requests: 256,
+            crowded_pause: secs(5),
+            http_timeout: secs(20),
+            max_redirects: 3,
+            interval: secs(30 * 60),
+            min_interval: secs(60),
+            max_interval: secs(2 * 3_600),
+            scrape_interval: secs(30 * 60),
+            retry: secs(30),
+            max_retry: secs(3_600),
+            stop_patience: secs(2),
+            timers_per_input: 32,
         }
     }
 }

@@ -79,6 +79,8 @@ pub enum Event {
         peers: u32,
         /// Time until it is asked again, or until peers tell each other what changed.
         next_update: Option<Duration>,
+        /// Which tracker it is; `None` for other sources, and for all trackers together.
+        tracker: Option<Box<TrackerSource>>,
     },
     /// The check of what was on disk is over.
     Checked {
@@ -203,6 +205,19 @@ pub enum PeerSource {
     Incoming,
     /// Resume data.
     Resume,
+}
+
+/// A tracker as a source of peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrackerSource {
+    /// Its URL, as the torrent has it. It may hold a secret of its user.
+    pub url: Arc<str>,
+    /// Peers that have everything, as it says.
+    pub seeds: Option<u32>,
+    /// Peers that lack something, as it says.
+    pub leechers: Option<u32>,
+    /// What went wrong, or what it wants people to know; short, without control characters.
+    pub message: Option<String>,
 }
 
 /// State of a source of peers.

@@ -33,6 +33,7 @@ pub mod slab;
 pub mod storage;
 pub mod swarm;
 pub mod time;
+pub mod tracker;
 pub mod wire;
 
 pub use config::Config;

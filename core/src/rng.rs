@@ -21,6 +21,10 @@ pub enum Label {
     Swarm(u64),
     /// Local service discovery.
     Lsd,
+    /// What trackers must not guess.
+    Trackers,
+    /// The trackers of one torrent, by the order in which it was added.
+    TrackersOf(u64),
     /// Any machine used on its own, by a number the embedder chose.
     Custom(u64),
 }
@@ -32,6 +36,8 @@ fn derive(seed: &[u8; 32], domain: &[u8], label: Label) -> [u8; 32] {
         Label::Swarm(number) => (2, number),
         Label::Custom(number) => (3, number),
         Label::Lsd => (4, 0),
+        Label::Trackers => (5, 0),
+        Label::TrackersOf(number) => (6, number),
     };
     Sha256::new()
         .chain_update(seed)

@@ -361,6 +361,7 @@ impl Parts {
         config.swarm.dht = !net.no_dht;
         config.lsd.enabled = !net.no_lsd;
         config.pex.enabled = !net.no_pex;
+        config.tracker.enabled = !net.no_trackers;
         config.limits.download_rate = net.download_limit.unwrap_or(0);
         config.limits.upload_rate = net.upload_limit.unwrap_or(0);
         if let Some(peers) = net.max_peers {
@@ -451,13 +452,20 @@ mod tests {
     #[test]
     fn options_reach_the_engine() {
         let local = ["--listen", "127.0.0.1:0", "--bootstrap", "127.0.0.1:9"];
-        let options = ["--lab", "--upload-limit", "2M", "--max-peers", "7"];
+        let options = [
+            "--lab",
+            "--upload-limit",
+            "2M",
+            "--max-peers",
+            "7",
+            "--no-trackers",
+        ];
         let line = [&["download", HASH][..], &local, &options].concat();
         let got = setup(&line).unwrap();
         assert!(got.config.lsd.enabled);
         let without = setup(&[&line[..], &["--no-lsd"]].concat()).unwrap();
         assert!(!without.config.lsd.enabled);
-        assert!(got.config.lab && got.config.tcp);
+        assert!(got.config.lab && got.config.tcp && !got.config.tracker.enabled);
         assert_eq!(got.config.limits.upload_rate, 2 << 20);
         assert_eq!(got.config.swarm.max_peers, 7);
         let address = "127.0.0.1:0".parse().unwrap();
@@ -512,7 +520,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_may_be_done_without() {
-        let without = ["--no-pex", "--no-trackers", "--no-utp"];
+        let without = ["--no-utp"];
         for mode in ["off", "allow", "prefer"] {
             let line = [&["download", HASH, "--encryption", mode][..], &without].concat();
             assert!(setup(&line).is_ok(), "{mode}");

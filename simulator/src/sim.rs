@@ -546,6 +546,7 @@ impl Sim {
             Work::Discard { torrent, piece } => disk.discard(torrent, piece),
             Work::CloseStorage { torrent } => disk.close(torrent),
             Work::Resolve { .. } => JobResult::Failed(JobError::NotFound),
+            Work::HttpGet { .. } => JobResult::Failed(JobError::Unsupported),
             Work::SaveResume { .. } | Work::SaveState { .. } => JobResult::Saved,
         }
     }

@@ -40,7 +40,19 @@ const CORE_MAY_LINK: &[&str] = &[
 const MAY_NOT_LINK: &[(&str, &[&str])] = &[
     ("trackerless-common", &["tokio", "mio"]),
     ("trackerless-mio", &["tokio"]),
-    ("trackerless-sim", &["tokio", "mio", "socket2"]),
+    ("trackerless-sim", &["tokio", "mio", "socket2", "ureq"]),
+];
+
+/// What speaks HTTP or TLS. One library does, and one package names it: what both drivers share.
+const HTTP: &[&str] = &[
+    "curl",
+    "hyper",
+    "isahc",
+    "native-tls",
+    "openssl",
+    "reqwest",
+    "rustls",
+    "ureq",
 ];
 
 fn root() -> PathBuf {
@@ -136,6 +148,24 @@ fn no_package_links_a_reactor_that_is_not_its_own() {
             assert!(!linked.contains(*name), "{package} links {name}");
         }
     }
+}
+
+#[test]
+fn no_driver_has_an_http_stack_of_its_own() {
+    let metadata = metadata();
+    let mut speakers = Vec::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let name = package["name"].as_str().unwrap();
+        let ours = name.starts_with("trackerless-");
+        let dependencies = package["dependencies"].as_array().unwrap().iter();
+        for dependency in dependencies.filter(|_| ours) {
+            let dependency = dependency["name"].as_str().unwrap();
+            if HTTP.contains(&dependency) {
+                speakers.push((name, dependency));
+            }
+        }
+    }
+    assert_eq!(speakers, [("trackerless-common", "ureq")]);
 }
 
 fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {

@@ -320,6 +320,7 @@ impl Config {
             "swarm.dht_urgent_interval",
             "at least dht_retry",
         )?;
+        self.validate_trackers()?;
         check(
             (secs(1)..=secs(3_600)).contains(&lsd.interval),
             "lsd.interval",
@@ -370,6 +371,72 @@ impl Config {
             "limits.read_budget",
             "at least 256 KiB",
         )?;
+        Ok(())
+    }
+
+    fn validate_trackers(&self) -> Result<(), ConfigError> {
+        let tracker = &self.tracker;
+        let least = Duration::from_millis(100);
+        let checks = [
+            (
+                tracker.patience >= least,
+                "tracker.patience",
+                "at least 100 ms",
+            ),
+            (
+                tracker.udp_timeout >= least && tracker.udp_timeout <= secs(120),
+                "tracker.udp_timeout",
+                "100 ms to 120 s",
+            ),
+            (tracker.udp_retries <= 8, "tracker.udp_retries", "at most 8"),
+            (
+                tracker.max_requests >= 1,
+                "tracker.max_requests",
+                "at least 1",
+            ),
+            (
+                tracker.crowded_pause >= least,
+                "tracker.crowded_pause",
+                "at least 100 ms",
+            ),
+            (
+                tracker.http_timeout >= secs(1),
+                "tracker.http_timeout",
+                "at least 1 s",
+            ),
+            (
+                tracker.min_interval >= secs(1)
+                    && tracker.min_interval <= tracker.interval
+                    && tracker.interval <= tracker.max_interval,
+                "tracker.min_interval",
+                "1 s to interval, that at most max_interval",
+            ),
+            (
+                tracker.scrape_interval >= secs(1),
+                "tracker.scrape_interval",
+                "at least 1 s",
+            ),
+            (
+                tracker.retry >= secs(1) && tracker.retry <= tracker.max_retry,
+                "tracker.retry",
+                "1 s to max_retry",
+            ),
+            (
+                tracker.stop_patience <= secs(60),
+                "tracker.stop_patience",
+                "at most 60 s",
+            ),
+            (
+                tracker.timers_per_input >= 1,
+                "tracker.timers_per_input",
+                "at least 1",
+            ),
+        ];
+        for (ok, field, expected) in checks {
+            if !ok {
+                return Err(ConfigError { field, expected });
+            }
+        }
         Ok(())
     }
 }

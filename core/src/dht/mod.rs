@@ -53,6 +53,13 @@ pub enum Input<'a> {
     AddNode(SocketAddr),
     /// Look our own id up through these contacts, which never enter the table as routers.
     Bootstrap(&'a [SocketAddr]),
+    /// Somebody who is no node says where we are: a vote on our address (BEP 24).
+    ExternalIp {
+        /// Who says so.
+        voter: core::net::IpAddr,
+        /// Where we are, it says.
+        claim: core::net::IpAddr,
+    },
     /// Load a table saved by [`Dht::save`].
     Load(&'a [u8]),
     /// Start a lookup.

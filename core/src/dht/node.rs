@@ -206,6 +206,9 @@ impl Dht {
             }
             Input::SendFailed(to) => self.handle_send_failed(to, cx),
             Input::AddNode(addr) => self.wait_for(addr, None),
+            Input::ExternalIp { voter, claim } => {
+                self.on_vote(SocketAddr::new(voter, 0), SocketAddr::new(claim, 0));
+            }
             Input::Bootstrap(contacts) => self.handle_bootstrap(contacts),
             Input::Load(data) => self.handle_load(data, cx),
             Input::Start(id, lookup) => {

@@ -52,6 +52,7 @@ impl Engine {
             Command::RemoveTorrent(torrent) => {
                 if self.torrents.at(torrent.0).is_some() {
                     self.shutdown.removals.push((torrent, tag));
+                    self.stop_trackers(torrent, out);
                     self.swarm_input(torrent, swarm::Input::Stop);
                     return;
                 }
@@ -197,7 +198,9 @@ impl Engine {
             resume,
             peer_id: Some(self.peer_id),
         };
+        let number = self.torrents_added;
         let torrent = self.add_swarm(hashes, parsed.info, options, out);
+        self.add_trackers(torrent, hashes.short(), number, parsed.trackers, out);
         self.peers_found(torrent, PeerSource::Manual, &add.peers);
         let hints = usize::from(self.config.limits.max_hints);
         for (host, port) in parsed.peers.into_iter().take(hints) {
@@ -235,6 +238,7 @@ impl Engine {
         }
         let all: Vec<TorrentId> = self.torrents().collect();
         for torrent in all {
+            self.stop_trackers(torrent, out);
             self.swarm_input(torrent, swarm::Input::Stop);
         }
         self.shutdown.table_saved = self.dht.is_none();
@@ -252,7 +256,11 @@ impl Engine {
         }
     }
 
+    /// A torrent's swarm has stopped, or its trackers know that it leaves.
     pub(super) fn torrent_stopped(&mut self, torrent: TorrentId, out: &mut Outbox) {
+        if self.torrents.at(torrent.0).is_some() || self.trackers_wait(torrent) {
+            return;
+        }
         let mut waiting = Vec::new();
         self.shutdown.removals.retain(|(id, tag)| {
             if *id == torrent {
@@ -269,7 +277,8 @@ impl Engine {
     fn finish_shutdown(&mut self, out: &mut Outbox) {
         let waits = self.shutdown.tags.is_empty()
             || !self.shutdown.table_saved
-            || !self.torrents.is_empty();
+            || !self.torrents.is_empty()
+            || self.any_tracker_waits();
         if waits {
             return;
         }
@@ -286,6 +295,7 @@ struct Parsed {
     info: Option<Arc<Info>>,
     peers: Vec<(String, u16)>,
     nodes: Vec<(String, u16)>,
+    trackers: Vec<Vec<String>>,
     select: Vec<u32>,
 }
 
@@ -300,6 +310,7 @@ impl Parsed {
                     info: None,
                     peers: magnet.peers,
                     nodes: magnet.nodes,
+                    trackers: magnet.trackers,
                     select: magnet.select,
                 }
             }
@@ -311,6 +322,7 @@ impl Parsed {
                     info: Some(torrent.info),
                     peers: Vec::new(),
                     nodes: torrent.nodes,
+                    trackers: torrent.trackers,
                     select: Vec::new(),
                 }
             }

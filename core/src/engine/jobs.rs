@@ -8,6 +8,7 @@ use crate::dht;
 use crate::event::PeerSource;
 use crate::io::{JobId, JobResult, Outbox, StateKind, Tag, TorrentId};
 use crate::swarm::{self, JobToken};
+use crate::tracker;
 
 /// Who waits for a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(super) enum Owner {
     Resolve { purpose: Purpose, port: u16 },
     /// The DHT's table is being saved.
     SaveTable(Option<Tag>),
+    /// A tracker is being asked.
+    Tracker(tracker::JobToken),
 }
 
 /// What the addresses of a name are for.
@@ -83,6 +86,9 @@ impl Engine {
                 }
             }
             Owner::SaveTable(tag) => self.table_saved(tag, out),
+            Owner::Tracker(token) => {
+                self.tracker_input(tracker::Input::JobDone(token, result), out);
+            }
         }
     }
 }

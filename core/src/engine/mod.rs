@@ -11,6 +11,7 @@ mod jobs;
 mod local;
 mod nodes;
 mod torrents;
+mod trackers;
 mod view;
 
 #[cfg(test)]
@@ -35,6 +36,7 @@ use crate::slab::Slab;
 use crate::swarm;
 use crate::swarm::crowd::Crowd;
 use crate::time::{Duration, Instant};
+use crate::tracker::{self, Trackers};
 use crate::wire;
 
 /// Deadlines worked off for one `Tick`; more are announced by `next_timeout() <= now`.
@@ -53,6 +55,8 @@ pub struct Engine {
     own_addrs: VecDeque<SocketAddr>,
     dht: Option<Dht>,
     dht_armed: Option<Instant>,
+    trackers: Option<Trackers>,
+    trackers_armed: Option<Instant>,
     nodes: nodes::Nodes,
     local: Option<local::Local>,
     conns: Slab<conns::Conn>,
@@ -74,12 +78,14 @@ pub struct Engine {
     wire_events: Vec<wire::Event>,
     swarm_events: Vec<swarm::Event>,
     dht_events: Vec<dht::Event>,
+    tracker_events: Vec<tracker::Event>,
 }
 
 /// Who is to be woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Wake {
     Dht,
+    Trackers,
     Nodes,
     Local,
     Grants,
@@ -94,6 +100,7 @@ enum Todo {
     Wire(ConnId, wire::Event),
     Swarm(TorrentId, swarm::Event),
     Dht(dht::Event),
+    Tracker(tracker::Event),
 }
 
 // Rule: small values. What machines say is queued by the thousand, deadlines by connection.
@@ -118,6 +125,10 @@ impl Engine {
             .lsd
             .enabled
             .then(|| local::Local::new(Arc::clone(&config), &seed, now));
+        let trackers = config
+            .tracker
+            .enabled
+            .then(|| Trackers::new(Arc::clone(&config), &seed, peer_id, now));
         Ok(Self {
             now,
             choice: Choice::new(&seed, Label::Engine),
@@ -127,6 +138,8 @@ impl Engine {
             own_addrs: VecDeque::new(),
             dht,
             dht_armed: None,
+            trackers,
+            trackers_armed: None,
             nodes: nodes::Nodes::default(),
             local,
             conns: Slab::default(),
@@ -145,6 +158,7 @@ impl Engine {
             wire_events: Vec::new(),
             swarm_events: Vec::new(),
             dht_events: Vec::new(),
+            tracker_events: Vec::new(),
             seed,
             config,
         })
@@ -166,29 +180,13 @@ impl Engine {
                 socket,
                 from,
                 payload,
-            } => {
-                if self.is_local_socket(socket) {
-                    self.local_input(lsd::Input::Datagram { from, payload }, out);
-                }
-                // A bencoded dictionary is the DHT's; nothing else is spoken over other datagrams.
-                else if payload.first() == Some(&b'd')
-                    && payload.len() <= usize::from(self.config.dht.max_datagram)
-                {
-                    self.dht_input(
-                        dht::Input::Datagram {
-                            socket,
-                            from,
-                            payload,
-                        },
-                        out,
-                    );
-                }
-            }
+            } => self.on_datagram(socket, from, payload, out),
             Input::SendFailed { socket, to, .. } => {
                 if self.is_local_socket(socket) {
                     self.local_input(lsd::Input::SendFailed(socket), out);
                 } else {
                     self.dht_input(dht::Input::SendFailed(to), out);
+                    self.tracker_input(tracker::Input::SendFailed(to), out);
                 }
             }
             Input::Incoming { ticket, from } => self.on_incoming(ticket, from, out),
@@ -219,6 +217,7 @@ impl Engine {
             };
             match wake {
                 Wake::Dht => self.wake_dht(at, out),
+                Wake::Trackers => self.wake_trackers(at, out),
                 Wake::Nodes => self.wake_nodes(out),
                 Wake::Local => self.wake_local(out),
                 Wake::Grants => self.wake_grants(),
@@ -239,6 +238,7 @@ impl Engine {
                 Todo::Wire(conn, event) => self.on_wire_event(conn, event, out),
                 Todo::Swarm(torrent, event) => self.on_swarm_event(torrent, event, out),
                 Todo::Dht(event) => self.on_dht_event(event, out),
+                Todo::Tracker(event) => self.on_tracker_event(event, out),
             }
         }
     }
@@ -258,6 +258,41 @@ impl Engine {
         }
     }
 
+    /// What comes to a group is local discovery's. A bencoded dictionary is the DHT's. What begins
+    /// with a zero byte is an answer of a tracker, if it is of a transaction under way; nothing
+    /// else is spoken over datagrams.
+    fn on_datagram(
+        &mut self,
+        socket: SocketId,
+        from: SocketAddr,
+        payload: &[u8],
+        out: &mut Outbox,
+    ) {
+        if self.is_local_socket(socket) {
+            self.local_input(lsd::Input::Datagram { from, payload }, out);
+            return;
+        }
+        match payload.first() {
+            Some(b'd') if payload.len() <= usize::from(self.config.dht.max_datagram) => {
+                let input = dht::Input::Datagram {
+                    socket,
+                    from,
+                    payload,
+                };
+                self.dht_input(input, out);
+            }
+            Some(0) if self.is_tracker_answer(from, payload) => {
+                let input = tracker::Input::Datagram {
+                    socket,
+                    from,
+                    payload,
+                };
+                self.tracker_input(input, out);
+            }
+            _ => {}
+        }
+    }
+
     fn on_socket_up(&mut self, socket: SocketId, local: SocketAddr, out: &mut Outbox) {
         if local.ip().is_multicast() {
             self.local_input(lsd::Input::SocketUp(socket, local), out);
@@ -266,6 +301,7 @@ impl Engine {
         self.sockets.retain(|(id, _)| *id != socket);
         self.sockets.push((socket, local));
         self.dht_input(dht::Input::SocketUp(socket, local), out);
+        self.tracker_input(tracker::Input::SocketUp(socket, local), out);
         let port = local.port();
         let ids: Vec<TorrentId> = self
             .torrents
@@ -285,6 +321,7 @@ impl Engine {
         }
         self.sockets.retain(|(id, _)| *id != socket);
         self.dht_input(dht::Input::SocketDown(socket), out);
+        self.tracker_input(tracker::Input::SocketDown(socket), out);
         self.tell_local_port(out);
     }
 

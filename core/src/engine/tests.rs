@@ -218,6 +218,7 @@ fn answer(work: &crate::io::Work<'_>) -> JobResult {
         Work::Discard { .. } => JobResult::Discarded,
         Work::CloseStorage { .. } => JobResult::ClosedStorage,
         Work::Resolve { .. } => JobResult::Resolved(Vec::new()),
+        Work::HttpGet { .. } => JobResult::Failed(JobError::Unsupported),
         Work::SaveResume { .. } | Work::SaveState { .. } => JobResult::Saved,
     }
 }

@@ -12,6 +12,7 @@ use crate::metadata::Message as Metadata;
 use crate::metainfo::Info;
 use crate::swarm::{self, Job, JobToken, Swarm, Want};
 use crate::time::{Duration, Instant};
+use crate::tracker;
 use crate::wire::Message;
 
 use super::jobs::Owner;
@@ -178,7 +179,10 @@ impl Engine {
             }
             swarm::Event::Disconnect(conn, _) => self.disconnect(conn, out),
             swarm::Event::Job(token, job) => self.swarm_job(torrent, token, job, out),
-            swarm::Event::WantPeers(want) => self.on_want_peers(torrent, want, out),
+            swarm::Event::WantPeers(want) => {
+                self.on_want_peers(torrent, want, out);
+                self.tracker_input(tracker::Input::Want(torrent, want), out);
+            }
             swarm::Event::PeersHeard(source, addrs) => {
                 self.peers_found(torrent, source, &addrs);
             }
@@ -202,6 +206,9 @@ impl Engine {
                 match event {
                     Event::PeerConnected(_) => self.grants.on_peer_connected(torrent),
                     Event::PeerClosed { .. } => self.grants.on_peer_closed(torrent),
+                    Event::Complete { .. } => {
+                        self.tracker_input(tracker::Input::Completed(torrent), out);
+                    }
                     _ => {}
                 }
                 self.emit(event, out);
@@ -525,6 +532,7 @@ impl Engine {
                 status,
                 peers,
                 next_update,
+                tracker: None,
             },
             out,
         );

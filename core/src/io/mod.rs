@@ -10,4 +10,4 @@ pub use ids::{ConnId, JobId, SocketId, Tag, Ticket, TorrentId};
 pub use input::{AddTorrent, Command, Input, IoReason, Source};
 pub use outbox::{Drain, Outbox, Output};
 pub use unread::Unread;
-pub use work::{Digest, HashKind, JobError, JobResult, Opened, StateKind, Work};
+pub use work::{Digest, HashKind, HttpAnswer, JobError, JobResult, Opened, StateKind, Work};

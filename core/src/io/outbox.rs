@@ -1,11 +1,12 @@
 use alloc::vec::{self, Vec};
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::ops::Range;
 
 use bytes::Bytes;
 
 use super::{ConnId, JobId, SocketId, StateKind, Ticket, Work};
 use crate::event::Event;
+use crate::time::Duration;
 
 /// Everything the engine can ever ask for.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,6 +96,13 @@ enum Entry {
         host: Range<u32>,
         port: u16,
     },
+    HttpGet {
+        job: JobId,
+        url: Range<u32>,
+        redirected_by: Option<IpAddr>,
+        max_bytes: u32,
+        timeout: Duration,
+    },
     SaveState {
         job: JobId,
         kind: StateKind,
@@ -176,6 +184,25 @@ impl Outbox {
         self.entries.push(Entry::Resolve { job, host, port });
     }
 
+    /// Asks for a URL to be fetched; see [`Work::HttpGet`].
+    pub fn http_get(
+        &mut self,
+        job: JobId,
+        url: &str,
+        redirected_by: Option<IpAddr>,
+        max_bytes: u32,
+        timeout: Duration,
+    ) {
+        let url = self.write(|buf| buf.extend_from_slice(url.as_bytes()));
+        self.entries.push(Entry::HttpGet {
+            job,
+            url,
+            redirected_by,
+            max_bytes,
+            timeout,
+        });
+    }
+
     /// Asks for state to be saved; `write` encodes it straight into the arena.
     pub fn save_state(&mut self, job: JobId, kind: StateKind, write: impl FnOnce(&mut Vec<u8>)) {
         let data = self.write(write);
@@ -209,6 +236,12 @@ impl Outbox {
             }
             Output::Job { job, work } => match work {
                 Work::Resolve { host, port } => self.resolve(job, host, port),
+                Work::HttpGet {
+                    url,
+                    redirected_by,
+                    max_bytes,
+                    timeout,
+                } => self.http_get(job, url, redirected_by, max_bytes, timeout),
                 Work::SaveResume { torrent, resume } => {
                     self.job(job, Work::SaveResume { torrent, resume });
                 }
@@ -335,6 +368,25 @@ impl<'o> Iterator for Drain<'o> {
                 Output::Job {
                     job,
                     work: Work::Resolve { host, port },
+                }
+            }
+            Entry::HttpGet {
+                job,
+                url,
+                redirected_by,
+                max_bytes,
+                timeout,
+            } => {
+                // Written from a string.
+                let url = core::str::from_utf8(slice(url)).unwrap_or_default();
+                Output::Job {
+                    job,
+                    work: Work::HttpGet {
+                        url,
+                        redirected_by,
+                        max_bytes,
+                        timeout,
+                    },
                 }
             }
             Entry::SaveState { job, kind, data } => Output::Job {

@@ -1,3 +1,4 @@
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -8,6 +9,7 @@ use super::TorrentId;
 use crate::metadata::{Assembled, Checked};
 use crate::metainfo::Info;
 use crate::resume::Resume;
+use crate::time::Duration;
 
 /// A job for the host: everything that may wait or burn cycles.
 ///
@@ -89,6 +91,20 @@ pub enum Work<'o> {
         /// The port, for context only.
         port: u16,
     },
+    /// Fetches a URL with one GET, following no redirect; answered by `Http`, whatever its status.
+    ///
+    /// The host looks its name up and connects only to an address for which
+    /// [`TrackerUrl::may_contact`](crate::tracker::TrackerUrl::may_contact) says yes.
+    HttpGet {
+        /// The URL: http or https.
+        url: &'o str,
+        /// Who redirected us there, if anybody did.
+        redirected_by: Option<IpAddr>,
+        /// Longest body, bytes; a longer one fails as `TooLarge` and is not read further.
+        max_bytes: u32,
+        /// Time all of it may take.
+        timeout: Duration,
+    },
     /// Saves what is to be known of a torrent at the next start, as [`Resume::encode`] writes it,
     /// under [`StateKind::Resume`]; answered by `Saved`. Encoding hashes all of it, so it is part
     /// of the job.
@@ -143,6 +159,20 @@ pub struct Opened {
     pub present: Vec<u8>,
 }
 
+/// What a server answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpAnswer {
+    /// The status, such as 200.
+    pub status: u16,
+    /// Where the server is. Of several addresses that may have answered, the one that reaches
+    /// farthest.
+    pub from: IpAddr,
+    /// The header `Location`.
+    pub location: Option<String>,
+    /// The body.
+    pub body: Bytes,
+}
+
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JobResult {
@@ -164,6 +194,8 @@ pub enum JobResult {
     ClosedStorage,
     /// Addresses of the name; empty when it has none.
     Resolved(Vec<IpAddr>),
+    /// What a server answered.
+    Http(alloc::boxed::Box<HttpAnswer>),
     /// The state is saved.
     Saved,
     /// It could not be done.
@@ -190,6 +222,14 @@ pub enum JobError {
     Io,
     /// The name does not resolve.
     NotFound,
+    /// It took too long.
+    TimedOut,
+    /// The answer is longer than was asked for.
+    TooLarge,
+    /// A rule of ours forbids the address.
+    Forbidden,
+    /// Nobody answers there.
+    Unreachable,
     /// It was cancelled.
     Cancelled,
     /// The host cannot do this kind of job.

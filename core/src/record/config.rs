@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use super::RecordError;
 use super::codec::{Codec, Reader, codec_struct};
 use crate::config::{
-    Config, Crowding, DhtConfig, Limits, LsdConfig, PexConfig, SwarmConfig, WireConfig,
+    Config, Crowding, DhtConfig, Limits, LsdConfig, PexConfig, SwarmConfig, TrackerConfig,
+    WireConfig,
 };
 
 codec_struct!(Config {
@@ -19,6 +20,7 @@ codec_struct!(Config {
     pex,
     wire,
     swarm,
+    tracker,
     limits,
 });
 codec_struct!(DhtConfig {
@@ -186,6 +188,32 @@ codec_struct!(SwarmConfig {
     endgame_requesters,
     endgame_blocks,
     max_lost_pieces,
+});
+codec_struct!(TrackerConfig {
+    enabled,
+    max_trackers,
+    max_url,
+    patience,
+    num_want,
+    max_answer_peers,
+    max_answer,
+    max_text,
+    udp_timeout,
+    udp_retries,
+    connection_lifetime,
+    max_connections,
+    max_requests,
+    crowded_pause,
+    http_timeout,
+    max_redirects,
+    interval,
+    min_interval,
+    max_interval,
+    scrape_interval,
+    retry,
+    max_retry,
+    stop_patience,
+    timers_per_input,
 });
 codec_struct!(Limits {
     max_torrents,

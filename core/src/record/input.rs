@@ -9,7 +9,8 @@ use bytes::Bytes;
 use super::RecordError;
 use super::codec::{Codec, Reader, codec_enum, codec_struct, put_bytes};
 use crate::io::{
-    AddTorrent, Command, Digest, Input, IoReason, JobError, JobResult, Opened, SocketId, Source,
+    AddTorrent, Command, Digest, HttpAnswer, Input, IoReason, JobError, JobResult, Opened,
+    SocketId, Source,
 };
 use crate::metadata::Checked;
 use crate::metainfo::{Info, Rules};
@@ -213,9 +214,19 @@ codec_enum!(JobError {
     7 => ReadOnly,
     8 => InTheWay,
     9 => TooManyFiles,
+    10 => TimedOut,
+    11 => TooLarge,
+    12 => Forbidden,
+    13 => Unreachable,
 });
 codec_enum!(Digest { 0 => Sha1(hash), 1 => Merkle(hash) });
 codec_struct!(Opened { present });
+codec_struct!(HttpAnswer {
+    status,
+    from,
+    location,
+    body,
+});
 codec_enum!(JobResult {
     0 => Opened(opened),
     1 => Read(data),
@@ -228,6 +239,7 @@ codec_enum!(JobResult {
     8 => Saved,
     9 => Failed(error),
     10 => Metadata(checked),
+    11 => Http(answer),
 });
 codec_enum!(Checked { 0 => Right(info), 1 => Unreadable, 2 => WrongHash });
 
@@ -323,7 +335,7 @@ mod tests {
         }
 
         fn result(&self) -> JobResult {
-            match self.number % 18 {
+            match self.number % 20 {
                 12 => JobResult::Metadata(Checked::WrongHash),
                 13 => JobResult::Metadata(Checked::Unreadable),
                 14 => {
@@ -351,6 +363,20 @@ mod tests {
                 15 => JobResult::Failed(JobError::ReadOnly),
                 16 => JobResult::Failed(JobError::InTheWay),
                 17 => JobResult::Failed(JobError::TooManyFiles),
+                18 => JobResult::Http(Box::new(HttpAnswer {
+                    status: self.port,
+                    from: self.addr().ip(),
+                    location: self.flag.then(|| self.text.clone()),
+                    body: self.bytes.clone().into(),
+                })),
+                19 => JobResult::Failed(
+                    [
+                        JobError::TimedOut,
+                        JobError::TooLarge,
+                        JobError::Forbidden,
+                        JobError::Unreachable,
+                    ][usize::from(self.port % 4)],
+                ),
                 _ => JobResult::Failed(JobError::Unsupported),
             }
         }

@@ -145,6 +145,16 @@ impl OutputHash {
                 self.numbers(&[8, u64::from(*port)]);
                 self.bytes(host.as_bytes());
             }
+            Work::HttpGet {
+                url,
+                redirected_by,
+                max_bytes,
+                timeout,
+            } => {
+                self.numbers(&[12, u64::from(*max_bytes), timeout.as_micros() as u64]);
+                self.debug(redirected_by);
+                self.bytes(url.as_bytes());
+            }
             Work::SaveResume { torrent, resume } => {
                 let mut data = Vec::new();
                 resume.encode(&mut data);

@@ -365,6 +365,7 @@ impl Swarm {
         let round_at = self.exchange.round_at;
         self.public(
             event::Event::Source {
+                tracker: None,
                 torrent: self.torrent,
                 source: PeerSource::Pex,
                 status,

@@ -88,7 +88,7 @@ pub struct NetArgs {
     /// Do without local service discovery
     #[arg(long)]
     pub no_lsd: bool,
-    /// Do without trackers (this version asks none yet)
+    /// Do without trackers, those of the torrent or link included
     #[arg(long)]
     pub no_trackers: bool,
     /// Do without uTP (this version has none yet)

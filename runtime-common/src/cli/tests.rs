@@ -172,7 +172,7 @@ fn help_has_examples_of_the_binary() {
         lines[at.unwrap_or_else(|| panic!("no {option}"))..].join(" ")
     };
     let begins = |option: &str| about(option).chars().take(200).collect::<String>();
-    for option in ["--no-trackers", "--no-utp", "--no-tcp"] {
+    for option in ["--no-utp", "--no-tcp"] {
         assert!(begins(option).contains("this version"), "{option}");
     }
     assert!(begins("--encryption").contains("plain text"));

@@ -244,6 +244,7 @@ fn setup(app: Box<dyn App>, output: Option<PathBuf>, uplink: u64) -> Result<Setu
     };
     // The DHT alone is to be seen at work.
     config.lsd.enabled = false;
+    config.tracker.enabled = false;
     config.limits.upload_rate = uplink;
     let inbox = Inbox::new();
     let answers = Arc::clone(&inbox);

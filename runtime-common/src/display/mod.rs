@@ -15,7 +15,9 @@ use crate::cli::OutputArgs;
 use crate::error::Failure;
 use crate::state::StateDir;
 pub use table::SourceTable;
-pub use text::{bytes, close_reason, duration, job_error, printable, source_name, status_name};
+pub use text::{
+    bytes, close_reason, duration, job_error, printable, source_name, status_name, tracker_name,
+};
 
 /// Seconds between plain progress lines off a terminal.
 const PLAIN_EVERY: u32 = 5;

@@ -63,6 +63,17 @@ pub fn source_name(source: PeerSource) -> &'static str {
     }
 }
 
+/// A tracker for people: how, and which host. The rest of its URL may be a secret.
+#[must_use]
+pub fn tracker_name(url: &str) -> String {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url[start..]
+        .find(['/', '?', '#'])
+        .map_or(url.len(), |at| start + at);
+    let name: String = printable(&url[..end]).chars().take(60).collect();
+    name
+}
+
 /// The state of a source, as `--json` names it.
 #[must_use]
 pub fn status_name(status: SourceStatus) -> &'static str {

@@ -421,7 +421,7 @@ impl<R: Reactor> EventLoop<R> {
                 Output::Refuse { ticket } => sockets.refuse(ticket),
                 Output::Close { conn } => sockets.close(conn, now),
                 Output::Job { job, work } => storage.submit(job, work),
-                Output::CancelJob { .. } => {}
+                Output::CancelJob { job } => storage.cancel(job),
                 Output::Event(event) => events.push(event),
             }
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use trackerless_core::engine::TorrentStats;
 use trackerless_core::event::{CommandError, Done, Event, PeerSource, Transport};
 use trackerless_core::io::{AddTorrent, Command, JobError, Tag, TorrentId};
@@ -16,6 +16,7 @@ use super::{Contacts, GOODBYE_SECONDS, TAG_SAVE, TAG_SHUTDOWN, TAG_TASK, report_
 use crate::cli::values::Ratio;
 use crate::display::{
     Reporter, SourceTable, bytes, close_reason, job_error, printable, source_name, status_name,
+    tracker_name,
 };
 use crate::error::{DONE, Failure, INTERRUPTED};
 use crate::host::{App, Flow, View};
@@ -426,22 +427,36 @@ impl App for TorrentApp {
                 status,
                 peers,
                 next_update,
+                tracker,
                 ..
             } => {
-                self.sources.status(*source, *status, *peers, *next_update);
-                self.report.event(
-                    "source",
-                    json!({
-                        "source": source_name(*source),
-                        "status": status_name(*status),
-                        "next_update": next_update.map(|next| next.as_secs()),
-                        "seeds": Value::Null,
-                        "peers": peers,
-                    }),
-                );
+                let tracker = tracker.as_deref();
+                self.sources
+                    .status(*source, tracker, *status, *peers, *next_update);
+                let mut fields = json!({
+                    "source": source_name(*source),
+                    "status": status_name(*status),
+                    "next_update": next_update.map(|next| next.as_secs()),
+                    "seeds": tracker.and_then(|tracker| tracker.seeds),
+                    "peers": peers,
+                });
+                if let Some(tracker) = tracker {
+                    fields["url"] = json!(&*tracker.url);
+                    fields["leechers"] = json!(tracker.leechers);
+                    fields["message"] = json!(tracker.message);
+                }
+                self.report.event("source", fields);
                 self.report.detail(|| {
-                    let (name, status) = (source_name(*source), status_name(*status));
-                    format!("{name}: {status}, {peers} peers found")
+                    let status = status_name(*status);
+                    let Some(tracker) = tracker else {
+                        let name = source_name(*source);
+                        return format!("{name}: {status}, {peers} peers found");
+                    };
+                    let name = tracker_name(&tracker.url);
+                    match &tracker.message {
+                        Some(message) => format!("{name}: {status}: {}", printable(message)),
+                        None => format!("{name}: {status}, {peers} peers found"),
+                    }
                 });
             }
             Event::PieceFailed { piece, blame, .. } => {
@@ -507,7 +522,7 @@ impl App for TorrentApp {
 }
 
 /// What `verified` says: a piece that is missing is as bad as one that is wrong.
-pub(crate) fn verified(ok: u32, pieces: u32) -> Value {
+pub(crate) fn verified(ok: u32, pieces: u32) -> serde_json::Value {
     json!({ "pieces_ok": ok, "pieces_bad": pieces.saturating_sub(ok) })
 }
 

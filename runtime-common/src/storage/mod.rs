@@ -5,6 +5,7 @@
 //! until the piece is committed with a few large writes; over [`StorageConfig::memory_budget`]
 //! the largest pieces are spilled to their place in the files and read back where needed.
 
+mod fetch;
 mod files;
 mod piece;
 mod present;
@@ -25,6 +26,7 @@ use trackerless_core::io::{JobError, JobId, JobResult, StateKind, TorrentId, Wor
 
 use crate::stamp::Stamp;
 use crate::state::StateDir;
+use fetch::{Fetch, Fetcher};
 pub use files::FileStore;
 use resolve::Resolver;
 use worker::{Queue, State, Task, Worker};
@@ -145,6 +147,7 @@ pub struct Storage {
     /// Saves state, which waits for the device: no piece has to wait with it.
     saver: Option<(Arc<Queue>, JoinHandle<()>)>,
     resolver: Resolver,
+    fetcher: Fetcher,
 }
 
 impl fmt::Debug for Storage {
@@ -170,6 +173,7 @@ impl Storage {
         });
         Self {
             resolver: Resolver::new(Arc::clone(&shared)),
+            fetcher: Fetcher::new(Arc::clone(&shared)),
             shared,
             workers: Vec::new(),
             saver: None,
@@ -191,6 +195,21 @@ impl Storage {
     pub fn submit(&mut self, job: JobId, work: Work<'_>) {
         match work {
             Work::Resolve { host, port } => self.resolver.submit(job, host, port),
+            Work::HttpGet {
+                url,
+                redirected_by,
+                max_bytes,
+                timeout,
+            } => {
+                let url = url.to_owned();
+                let fetch = Fetch {
+                    url,
+                    redirected_by,
+                    max_bytes,
+                    timeout,
+                };
+                self.fetcher.submit(job, fetch);
+            }
             Work::SaveResume { resume, .. } => {
                 let kind = StateKind::Resume(resume.info_hash);
                 self.save(job, kind, State::Resume(resume));
@@ -280,6 +299,11 @@ impl Storage {
                 },
             ),
         }
+    }
+
+    /// The result of a job is not wanted any more; only fetches are given up for it.
+    pub fn cancel(&self, job: JobId) {
+        self.fetcher.cancel(job);
     }
 
     /// Runs `work` on one of the workers, after what was submitted to it before; it gets a buffer

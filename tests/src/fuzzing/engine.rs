@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use trackerless_core::id::Id20;
 use trackerless_core::io::{
-    AddTorrent, Command, ConnId, Digest, Input, IoReason, JobError, JobId, JobResult, Opened,
-    Output, SocketId, Source, Tag, Ticket, TorrentId, Work,
+    AddTorrent, Command, ConnId, Digest, HttpAnswer, Input, IoReason, JobError, JobId, JobResult,
+    Opened, Output, SocketId, Source, Tag, Ticket, TorrentId, Work,
 };
 use trackerless_core::metadata::Assembled;
 use trackerless_core::record::{self, OutputHash};
@@ -36,6 +36,7 @@ enum Answer {
     Discarded,
     Closed,
     Resolved,
+    Http,
     Saved,
 }
 
@@ -51,6 +52,7 @@ impl Answer {
             Work::Discard { .. } => Self::Discarded,
             Work::CloseStorage { .. } => Self::Closed,
             Work::Resolve { .. } => Self::Resolved,
+            Work::HttpGet { .. } => Self::Http,
             Work::SaveResume { .. } | Work::SaveState { .. } => Self::Saved,
         }
     }
@@ -66,6 +68,12 @@ impl Answer {
             Self::Discarded => JobResult::Discarded,
             Self::Closed => JobResult::ClosedStorage,
             Self::Resolved => JobResult::Resolved(vec![Ipv4Addr::new(127, 0, 0, 9).into()]),
+            Self::Http => JobResult::Http(Box::new(HttpAnswer {
+                status: 200,
+                from: Ipv4Addr::new(127, 0, 0, 9).into(),
+                location: None,
+                body: Bytes::from_static(b"d8:intervali60e5:peers6:\x7f\0\0\x01\x1a\xe1e"),
+            })),
             Self::Saved => JobResult::Saved,
         }
     }

@@ -8,6 +8,7 @@ mod dht;
 mod engine;
 mod script;
 mod swarm;
+mod trackers;
 mod wire;
 
 pub use decoders::{
@@ -17,6 +18,7 @@ pub use decoders::{
 pub use dht::dht;
 pub use engine::engine;
 pub use swarm::swarm;
+pub use trackers::{tracker_answer, trackers};
 pub use wire::wire;
 
 /// A fuzz target: it panics when something that must hold does not.
@@ -39,5 +41,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("resume", resume),
     ("saved_table", saved_table),
     ("swarm", swarm),
+    ("tracker_answer", tracker_answer),
+    ("trackers", trackers),
     ("wire", wire),
 ];

@@ -62,9 +62,11 @@ impl<'a> Script<'a> {
     }
 }
 
-/// The torrent that runs are about: three pieces of 32 KiB, the last one shorter.
+/// The torrent that runs are about: three pieces of 32 KiB, the last one shorter, and two trackers.
 pub(super) fn torrent() -> Vec<u8> {
-    let mut file = b"d4:infod6:lengthi70000e4:name4:file12:piece lengthi32768e6:pieces60:".to_vec();
+    let mut file = b"d13:announce-list".to_vec();
+    file.extend(b"ll27:udp://10.77.0.9:80/announceel25:http://10.77.0.8/announceee");
+    file.extend(b"4:infod6:lengthi70000e4:name4:file12:piece lengthi32768e6:pieces60:");
     for piece in 0..3u8 {
         file.extend([piece + 1; 20]);
     }

@@ -12,6 +12,7 @@ mod nearby;
 mod pex;
 mod ports;
 mod private;
+mod trackers;
 
 struct Host {
     engine: Engine,

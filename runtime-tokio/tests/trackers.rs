@@ -1,0 +1,5 @@
+//! Peers through trackers on loopback. The cases are the same for every binary.
+
+const BINARY: &str = env!("CARGO_BIN_EXE_trackerless-tokio");
+
+include!("../../tests/shared/trackers.rs");
