@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -47,6 +48,28 @@ def wait_until(what, seconds, check, every=0.2):
             return result
         time.sleep(every)
     raise Failure(f"not within {seconds} s: {what}")
+
+
+def run_steps(name, steps):
+    """Runs each of `steps`, functions that take a folder; ends the program with 1 if one fails."""
+    only_loopback()
+    failed = False
+    with tempfile.TemporaryDirectory(prefix=f"trackerless-{name}-") as folder:
+        for number, step in enumerate(steps, 1):
+            try:
+                step(folder)
+            except Failure as failure:
+                failed = True
+                say(f"{number}: FAILED: {failure}")
+            finally:
+                end_children()
+    leave(failed)
+
+
+def leave(failed):
+    """Ends the program: libtorrent's destructors wait for goodbyes that nobody needs."""
+    sys.stdout.flush()
+    os._exit(1 if failed else 0)
 
 
 # --- content ---------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ tracker, no PEX, and nobody is named a peer.
 
 import os
 import sys
-import tempfile
 import time
 
 import lab
@@ -107,19 +106,8 @@ def from_us(binary, folder):
 
 
 def main():
-    lab.only_loopback()
-    failed = []
-    with tempfile.TemporaryDirectory(prefix="trackerless-lsd-") as folder:
-        for number, transfer in ((1, to_us), (2, from_us)):
-            try:
-                transfer(sys.argv[1], folder)
-            except Failure as failure:
-                failed.append(number)
-                say(f"{number}: FAILED: {failure}")
-        lab.end_children()
-    # libtorrent's destructors wait for goodbyes that nobody needs.
-    sys.stdout.flush()
-    os._exit(1 if failed else 0)
+    binary = sys.argv[1]
+    lab.run_steps("lsd", [lambda folder: to_us(binary, folder), lambda folder: from_us(binary, folder)])
 
 
 if __name__ == "__main__":

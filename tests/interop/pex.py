@@ -8,7 +8,6 @@ knows the seeder and has nothing, and a leecher that knows the middle one.
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 
@@ -206,9 +205,7 @@ def main():
                 say(f"{number}: {what}: FAILED: {failure}")
             finally:
                 lab.end_children()
-    # libtorrent's destructors wait for goodbyes that nobody needs.
-    sys.stdout.flush()
-    os._exit(1 if failed else 0)
+    lab.leave(failed)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import os
 import socket
 import struct
 import sys
-import tempfile
 import threading
 import time
 import urllib.parse
@@ -301,27 +300,15 @@ def bad_trackers(binary, folder, number):
 
 
 def main():
-    lab.only_loopback()
-    failed = []
-    with tempfile.TemporaryDirectory(prefix="trackerless-trackers-") as folder:
-        binary = sys.argv[1]
-        steps = [
-            (1, lambda n: to_us(binary, folder, n, udp_tracker)),
-            (2, lambda n: from_us(binary, folder, n, udp_tracker)),
-            (3, lambda n: to_us(binary, folder, n, http_tracker)),
-            (4, lambda n: from_us(binary, folder, n, http_tracker)),
-            (5, lambda n: bad_trackers(binary, folder, n)),
-        ]
-        for number, step in steps:
-            try:
-                step(number)
-            except Failure as failure:
-                failed.append(number)
-                say(f"{number}: FAILED: {failure}")
-        lab.end_children()
-    # libtorrent's destructors wait for goodbyes that nobody needs.
-    sys.stdout.flush()
-    os._exit(1 if failed else 0)
+    binary = sys.argv[1]
+    steps = [
+        lambda folder: to_us(binary, folder, 1, udp_tracker),
+        lambda folder: from_us(binary, folder, 2, udp_tracker),
+        lambda folder: to_us(binary, folder, 3, http_tracker),
+        lambda folder: from_us(binary, folder, 4, http_tracker),
+        lambda folder: bad_trackers(binary, folder, 5),
+    ]
+    lab.run_steps("trackers", steps)
 
 
 if __name__ == "__main__":

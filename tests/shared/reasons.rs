@@ -17,12 +17,11 @@ fn torrent(folder: &Path) {
     fs::remove_file(folder.join("file")).expect("it was there");
 }
 
-/// Starts a node and waits until it listens.
-fn node(folder: &Path, arguments: &[&str]) -> Child {
-    let line = [&["dht", "run", "--json"], &LOOPBACK[..], arguments].concat();
-    let mut child = command(folder, &line)
+/// Starts a command and waits for its first line, which it returns.
+fn start(folder: &Path, line: &[&str], stderr: Stdio) -> (Child, String) {
+    let mut child = command(folder, line)
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(stderr)
         .spawn()
         .expect("the command runs");
     let mut said = String::new();
@@ -30,6 +29,13 @@ fn node(folder: &Path, arguments: &[&str]) -> Child {
     BufReader::new(stdout)
         .read_line(&mut said)
         .expect("it speaks");
+    (child, said)
+}
+
+/// Starts a node and waits until it listens.
+fn node(folder: &Path, arguments: &[&str]) -> Child {
+    let line = [&["dht", "run", "--json"], &LOOPBACK[..], arguments].concat();
+    let (child, said) = start(folder, &line, Stdio::piped());
     assert!(said.contains("listening"), "{said}");
     child
 }
@@ -99,16 +105,7 @@ fn a_state_folder_that_cannot_be_written_is_told_once() {
 /// Starts a seed of `torrent` and returns it with the address that it listens on.
 fn seed(folder: &Path) -> (Child, String) {
     let line = [&["seed", "a.torrent", "--data", ".", "--json"], &LOOPBACK[..], ALONE].concat();
-    let mut child = command(folder, &line)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the command runs");
-    let mut said = String::new();
-    let stdout = child.stdout.as_mut().expect("it is piped");
-    BufReader::new(stdout)
-        .read_line(&mut said)
-        .expect("it speaks");
+    let (child, said) = start(folder, &line, Stdio::null());
     let address = said.split("\"address\":\"").nth(1).expect("it listens");
     let address = address.split('"').next().expect("it ends").to_owned();
     (child, address)

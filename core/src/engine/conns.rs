@@ -1,5 +1,6 @@
 //! Connections: from `Connect` or `Incoming` to `Close`, and their read credit.
 
+use alloc::vec::Vec;
 use bytes::BytesMut;
 use core::net::{IpAddr, SocketAddr};
 
@@ -209,13 +210,7 @@ impl Engine {
 
     /// A torrent's number of pieces is known: longer bitfields are refused from now on.
     pub(super) fn tell_pieces(&mut self, torrent: TorrentId, pieces: u32, out: &mut Outbox) {
-        let all: alloc::vec::Vec<ConnId> = self
-            .conns
-            .iter()
-            .filter(|(_, entry)| entry.torrent == Some(torrent))
-            .map(|(key, _)| ConnId(key))
-            .collect();
-        for conn in all {
+        for conn in self.conns_of(torrent) {
             self.wire_input(conn, wire::Input::Pieces(pieces), out);
         }
     }
@@ -346,15 +341,15 @@ impl Engine {
         }
     }
 
+    fn conns_of(&self, torrent: TorrentId) -> Vec<ConnId> {
+        let all = self.conns.iter();
+        let its = all.filter(|(_, entry)| entry.torrent == Some(torrent));
+        its.map(|(key, _)| ConnId(key)).collect()
+    }
+
     /// Ends every connection of a torrent that is gone.
     pub(super) fn disconnect_all(&mut self, torrent: TorrentId, out: &mut Outbox) {
-        let all: alloc::vec::Vec<ConnId> = self
-            .conns
-            .iter()
-            .filter(|(_, entry)| entry.torrent == Some(torrent))
-            .map(|(key, _)| ConnId(key))
-            .collect();
-        for conn in all {
+        for conn in self.conns_of(torrent) {
             self.disconnect(conn, out);
         }
     }

@@ -148,13 +148,7 @@ fn escape(bytes: &[u8], out: &mut String) {
 /// What it is instead; a failure reason is one.
 pub fn decode(body: &[u8], config: &TrackerConfig) -> Result<Answer, AnswerError> {
     let document = open(body, config)?;
-    let dict = document
-        .root()
-        .as_dict()
-        .ok_or(AnswerError::NotADictionary)?;
-    if let Some(reason) = dict.bytes(b"failure reason") {
-        return Err(AnswerError::Refused(text(reason, config)));
-    }
+    let dict = granted(&document, config)?;
     let most = usize::from(config.max_answer_peers);
     let mut peers = Vec::new();
     if let Some(value) = dict.find(b"peers") {
@@ -190,13 +184,7 @@ pub fn decode_scrape(
     config: &TrackerConfig,
 ) -> Result<Counts, AnswerError> {
     let document = open(body, config)?;
-    let dict = document
-        .root()
-        .as_dict()
-        .ok_or(AnswerError::NotADictionary)?;
-    if let Some(reason) = dict.bytes(b"failure reason") {
-        return Err(AnswerError::Refused(text(reason, config)));
-    }
+    let dict = granted(&document, config)?;
     let figures = dict
         .dict(b"files")
         .and_then(|files| files.dict(&info_hash.0))
@@ -219,6 +207,21 @@ fn open<'a>(body: &'a [u8], config: &TrackerConfig) -> Result<bencode::Document<
     let (document, _) =
         bencode::decode_prefix(body, &limits).map_err(|_| AnswerError::NotADictionary)?;
     Ok(document)
+}
+
+/// The dictionary of an answer that is no refusal.
+fn granted<'d>(
+    document: &'d bencode::Document<'_>,
+    config: &TrackerConfig,
+) -> Result<Dict<'d, 'd>, AnswerError> {
+    let dict = document
+        .root()
+        .as_dict()
+        .ok_or(AnswerError::NotADictionary)?;
+    match dict.bytes(b"failure reason") {
+        Some(reason) => Err(AnswerError::Refused(text(reason, config))),
+        None => Ok(dict),
+    }
 }
 
 /// Peers as one string of compact addresses, or as a list of dictionaries.

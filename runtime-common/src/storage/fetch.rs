@@ -1,25 +1,24 @@
-//! Fetches URLs on threads that come and go, since servers can take their time.
+//! Fetches URLs.
 //!
 //! No redirect is followed here: whether to, and to where, is the core's to decide. Before a
 //! connection is opened, every address of a name is held against the core's rule.
 
-use std::collections::{BTreeSet, VecDeque};
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use trackerless_core::io::{HttpAnswer, JobError, JobId, JobResult};
+use trackerless_core::io::{HttpAnswer, JobError, JobResult};
 use trackerless_core::tracker::TrackerUrl;
 use ureq::Agent;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver as Names};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
-use super::{Shared, lock};
+use super::lock;
 
 /// URLs fetched at once.
-const MAX_THREADS: usize = 8;
+pub(super) const MAX_THREADS: usize = 8;
 /// Longest URL fetched, bytes: what the core makes of the longest it accepts.
 const MAX_URL: u16 = 16 * 1024;
 
@@ -32,84 +31,12 @@ pub(super) struct Fetch {
     pub(super) timeout: Duration,
 }
 
-#[derive(Default)]
-struct State {
-    queue: VecDeque<(JobId, Fetch)>,
-    threads: usize,
-    /// Jobs under way whose results nobody wants any more.
-    cancelled: BTreeSet<JobId>,
-    running: BTreeSet<JobId>,
-}
-
-pub(super) struct Fetcher {
-    shared: Arc<Shared>,
-    state: Arc<Mutex<State>>,
-}
-
-impl Fetcher {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            state: Arc::default(),
-        }
-    }
-
-    pub(super) fn submit(&self, job: JobId, fetch: Fetch) {
-        let mut state = lock(&self.state);
-        state.queue.push_back((job, fetch));
-        if state.threads >= MAX_THREADS {
-            return;
-        }
-        state.threads += 1;
-        drop(state);
-        let (shared, queue) = (Arc::clone(&self.shared), Arc::clone(&self.state));
-        let thread = std::thread::Builder::new()
-            .name("http".into())
-            .spawn(move || run(&shared, &queue));
-        if thread.is_err() {
-            let mut state = lock(&self.state);
-            state.threads -= 1;
-            if state.threads == 0 {
-                for (job, _) in std::mem::take(&mut state.queue) {
-                    (self.shared.on_done)(job, JobResult::Failed(JobError::Io));
-                }
-            }
-        }
-    }
-
-    /// Forgets a job: it is not begun any more, and one under way is not answered.
-    pub(super) fn cancel(&self, job: JobId) {
-        let mut state = lock(&self.state);
-        state.queue.retain(|(queued, _)| *queued != job);
-        if state.running.contains(&job) {
-            state.cancelled.insert(job);
-        }
-    }
-}
-
-fn run(shared: &Shared, state: &Mutex<State>) {
-    loop {
-        let (job, fetch) = {
-            let mut state = lock(state);
-            match state.queue.pop_front() {
-                Some(next) => {
-                    state.running.insert(next.0);
-                    next
-                }
-                None => {
-                    state.threads -= 1;
-                    return;
-                }
-            }
-        };
-        let result = get(&fetch);
-        let mut state = lock(state);
-        state.running.remove(&job);
-        let wanted = !state.cancelled.remove(&job);
-        drop(state);
-        if wanted {
-            let result = result.map(|answer| JobResult::Http(Box::new(answer)));
-            (shared.on_done)(job, result.unwrap_or_else(JobResult::Failed));
+impl Fetch {
+    /// What the server says, or why it says nothing.
+    pub(super) fn run(&self) -> JobResult {
+        match get(self) {
+            Ok(answer) => JobResult::Http(Box::new(answer)),
+            Err(error) => JobResult::Failed(error),
         }
     }
 }

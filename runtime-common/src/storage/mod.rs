@@ -8,6 +8,7 @@
 mod fetch;
 mod files;
 mod piece;
+mod pool;
 mod present;
 mod resolve;
 mod worker;
@@ -26,9 +27,10 @@ use trackerless_core::io::{JobError, JobId, JobResult, StateKind, TorrentId, Wor
 
 use crate::stamp::Stamp;
 use crate::state::StateDir;
-use fetch::{Fetch, Fetcher};
+use fetch::Fetch;
 pub use files::FileStore;
-use resolve::Resolver;
+use pool::Pool;
+use resolve::resolve;
 use worker::{Queue, State, Task, Worker};
 
 /// How storage works.
@@ -146,8 +148,8 @@ pub struct Storage {
     workers: Vec<(Arc<Queue>, JoinHandle<()>)>,
     /// Saves state, which waits for the device: no piece has to wait with it.
     saver: Option<(Arc<Queue>, JoinHandle<()>)>,
-    resolver: Resolver,
-    fetcher: Fetcher,
+    resolver: Pool,
+    fetcher: Pool,
 }
 
 impl fmt::Debug for Storage {
@@ -172,8 +174,8 @@ impl Storage {
             folders: Mutex::default(),
         });
         Self {
-            resolver: Resolver::new(Arc::clone(&shared)),
-            fetcher: Fetcher::new(Arc::clone(&shared)),
+            resolver: Pool::new("resolve", resolve::MAX_THREADS, Arc::clone(&shared)),
+            fetcher: Pool::new("http", fetch::MAX_THREADS, Arc::clone(&shared)),
             shared,
             workers: Vec::new(),
             saver: None,
@@ -194,7 +196,10 @@ impl Storage {
     /// Begins a job; never waits.
     pub fn submit(&mut self, job: JobId, work: Work<'_>) {
         match work {
-            Work::Resolve { host, port } => self.resolver.submit(job, host, port),
+            Work::Resolve { host, port } => {
+                let host = host.to_owned();
+                self.resolver.submit(job, move || resolve(&host, port));
+            }
             Work::HttpGet {
                 url,
                 redirected_by,
@@ -208,7 +213,7 @@ impl Storage {
                     max_bytes,
                     timeout,
                 };
-                self.fetcher.submit(job, fetch);
+                self.fetcher.submit(job, move || fetch.run());
             }
             Work::SaveResume { resume, .. } => {
                 let kind = StateKind::Resume(resume.info_hash);

@@ -87,21 +87,26 @@ fn has_snubbed(world: &World, node: usize) -> bool {
     peers.clone().any(|peer| peer.snubbed)
 }
 
+/// A leecher that knows the lame ones first is complete within `time` of knowing a good seed.
+fn completes_beside(world: &mut World, info: &Arc<Info>, lame: &[usize], time: Duration) {
+    let seed = world.seed(info);
+    world.nodes[seed].up_rate = 1_000_000;
+    let leecher = world.leech(info);
+    world.introduce(leecher, lame);
+    world.run(SECOND);
+    world.introduce(leecher, &[seed]);
+    assert!(world.run_while_not(time, |world| world.is_complete(leecher)));
+    world.run(SECOND);
+    world.assert_right(leecher);
+}
+
 #[test]
 fn a_peer_that_drips_does_not_hold_up_the_end() {
     let mut world = World::new();
     let info = torrent(8 * PIECE, PIECE);
     let lame = world.seed(&info);
     world.nodes[lame].drip = Some(DRIP);
-    let seed = world.seed(&info);
-    world.nodes[seed].up_rate = 1_000_000;
-    let leecher = world.leech(&info);
-    world.introduce(leecher, &[lame]);
-    world.run(SECOND);
-    world.introduce(leecher, &[seed]);
-    assert!(world.run_while_not(SECOND * 5, |world| world.is_complete(leecher)));
-    world.run(SECOND);
-    world.assert_right(leecher);
+    completes_beside(&mut world, &info, &[lame], SECOND * 5);
 }
 
 #[test]
@@ -112,15 +117,7 @@ fn many_that_drip_hide_no_other_that_does() {
     for node in &lame {
         world.nodes[*node].drip = Some(DRIP);
     }
-    let seed = world.seed(&info);
-    world.nodes[seed].up_rate = 1_000_000;
-    let leecher = world.leech(&info);
-    world.introduce(leecher, &lame);
-    world.run(SECOND);
-    world.introduce(leecher, &[seed]);
-    assert!(world.run_while_not(SECOND * 12, |world| world.is_complete(leecher)));
-    world.run(SECOND);
-    world.assert_right(leecher);
+    completes_beside(&mut world, &info, &lame, SECOND * 12);
 }
 
 #[test]

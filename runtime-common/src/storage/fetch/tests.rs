@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use super::*;
 use crate::storage::{Storage, StorageConfig};
-use trackerless_core::io::Work;
+use trackerless_core::io::{JobId, Work};
 use trackerless_core::slab::Key;
 
 /// A server that answers one request with `reply`; gives its port and what it was asked.
