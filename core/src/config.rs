@@ -408,6 +408,11 @@ pub struct SwarmConfig {
     /// Blocks one peer is asked for in endgame while others are asked for them too: what it may
     /// waste.
     pub endgame_blocks: u16,
+    /// Endgame: the first block of a queue is worth racing when it will take longer than this; an
+    /// idle peer that has brought nothing yet is taken to need as long.
+    pub endgame_patience: Duration,
+    /// And so many times longer than the idle peer will need.
+    pub endgame_slower: u8,
     /// Times one piece may be lost by storage (it cannot be read back to be hashed or
     /// committed) before storage counts as failed.
     pub max_lost_pieces: u8,
@@ -496,6 +501,8 @@ pub struct Limits {
     /// Block bytes read from disk and not yet sent, besides one block for each connection: those
     /// who take nothing of what they are sent keep no other from its own.
     pub read_budget: u64,
+    /// Least share of it that one torrent has, bytes, however many torrents there are: some blocks.
+    pub min_read_share: u64,
     /// Bytes held for unfinished messages (bitfields and those of extensions), over all
     /// connections; over it, whoever holds most is dropped. Honest ones are done in a moment.
     pub max_unfinished: u32,
@@ -730,6 +737,8 @@ impl Default for SwarmConfig {
             max_whole_piece: 8 * 1024 * 1024,
             endgame_requesters: 2,
             endgame_blocks: 1,
+            endgame_patience: secs(1),
+            endgame_slower: 4,
             max_lost_pieces: 3,
         }
     }
@@ -787,6 +796,7 @@ impl Default for Limits {
             disk_budget: 64 * 1024 * 1024,
             min_disk_share: 256 * 1024,
             read_budget: 32 * 1024 * 1024,
+            min_read_share: 256 * 1024,
             max_unfinished: 16 * 1024 * 1024,
             download_rate: 0,
             upload_rate: 0,

@@ -371,6 +371,17 @@ impl Config {
             "limits.read_budget",
             "at least 256 KiB",
         )?;
+
+        check(
+            (1 << 17..=limits.read_budget).contains(&limits.min_read_share),
+            "limits.min_read_share",
+            "128 KiB to read_budget",
+        )?;
+        check(
+            swarm.endgame_patience >= Duration::from_millis(1) && swarm.endgame_slower >= 1,
+            "swarm.endgame_slower",
+            "at least 1, and endgame_patience at least 1 ms",
+        )?;
         Ok(())
     }
 

@@ -293,7 +293,7 @@ impl Engine {
         let grant = &mut dealt.grant;
         grant.connections =
             (u64::from(limits.max_connections) / torrents).clamp(2, u64::from(u16::MAX)) as u32;
-        grant.read_bytes = (limits.read_budget / torrents).max(256 * 1024);
+        grant.read_bytes = (limits.read_budget / torrents).max(limits.min_read_share);
         if limits.upload_rate == 0 {
             grant.upload_total = u64::MAX;
         }

@@ -187,6 +187,8 @@ codec_struct!(SwarmConfig {
     max_whole_piece,
     endgame_requesters,
     endgame_blocks,
+    endgame_patience,
+    endgame_slower,
     max_lost_pieces,
 });
 codec_struct!(TrackerConfig {
@@ -228,6 +230,7 @@ codec_struct!(Limits {
     disk_budget,
     min_disk_share,
     read_budget,
+    min_read_share,
     max_unfinished,
     download_rate,
     upload_rate,

@@ -20,11 +20,6 @@ use crate::wire::BlockRef;
 const HOLDERS: usize = 4;
 /// Blocks of one of them that are looked at.
 const LOOKS: usize = 16;
-/// The first block of a queue is worth racing when it will take longer than this, and as long as
-/// an idle peer that has brought nothing yet is taken to need.
-const SOON: Duration = Duration::from_secs(1);
-/// And so many times longer than it will take the idle peer.
-const SLOWER: u32 = 4;
 
 impl Swarm {
     /// Asks an idle peer for blocks that slower ones were asked for.
@@ -65,7 +60,9 @@ impl Swarm {
     fn slowest_blocks(&self, conn: ConnId) -> Vec<BlockRef> {
         let now = self.now;
         let needs = self.peers.get(&conn).and_then(|peer| peer.block_time);
-        let worth = SOON.max(needs.unwrap_or(SOON).saturating_mul(SLOWER));
+        let config = &self.config.swarm;
+        let (soon, slower) = (config.endgame_patience, config.endgame_slower.into());
+        let worth = soon.max(needs.unwrap_or(soon).saturating_mul(slower));
         let mut holders: Vec<_> = self
             .peers
             .iter()
@@ -82,8 +79,8 @@ impl Swarm {
             let Some(peer) = self.peers.get(&holder) else {
                 continue;
             };
-            let soon = first_takes(peer, now).is_none_or(|takes| takes <= worth);
-            let queue = peer.asked.iter().skip(usize::from(soon)).rev();
+            let is_soon = first_takes(peer, now, soon).is_none_or(|takes| takes <= worth);
+            let queue = peer.asked.iter().skip(usize::from(is_soon)).rev();
             blocks.extend(queue.take(LOOKS).map(|asked| asked.block));
         }
         blocks
@@ -91,10 +88,10 @@ impl Swarm {
 }
 
 /// How much longer the first block of a peer's queue will take; `None` when nothing tells.
-fn first_takes(peer: &Peer, now: Instant) -> Option<Duration> {
+fn first_takes(peer: &Peer, now: Instant, soon: Duration) -> Option<Duration> {
     let owes = peer.owes_for(now)?;
     let first = peer.asked.front()?.block;
-    if owes < SOON {
+    if owes < soon {
         return peer.block_time;
     }
     // It goes on at the pace at which this block has come so far.

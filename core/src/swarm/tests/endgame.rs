@@ -142,6 +142,31 @@ fn a_block_that_takes_seconds_is_raced_by_a_peer_that_needs_none() {
 }
 
 #[test]
+fn when_a_front_block_is_worth_racing_is_a_parameter() {
+    let took = |change: fn(&mut crate::config::SwarmConfig)| {
+        let mut config = Config::default();
+        change(&mut config.swarm);
+        let mut world = World::with(config);
+        let info = torrent(8 * PIECE, PIECE);
+        let slow = world.seed(&info);
+        world.nodes[slow].drip = Some(SLOW);
+        let seed = world.seed(&info);
+        world.nodes[seed].up_rate = 1_000_000;
+        let leecher = world.leech(&info);
+        let start = world.now;
+        world.introduce(leecher, &[slow, seed]);
+        assert!(world.run_while_not(SECOND * 30, |world| world.is_complete(leecher)));
+        world.now.saturating_since(start)
+    };
+    let usual = took(|_| {});
+    // The slow one needs 3.2 s for a block.
+    let unraced = Duration::from_millis(3_200);
+    assert!(usual < unraced, "{usual:?}");
+    assert!(took(|swarm| swarm.endgame_patience = SECOND * 60) >= unraced);
+    assert!(took(|swarm| swarm.endgame_slower = 255) >= unraced);
+}
+
+#[test]
 fn a_request_is_overdue_whatever_trickles() {
     for (drip, snubbed) in [(DRIP, true), (SLOW, false)] {
         let mut world = World::new();
