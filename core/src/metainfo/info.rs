@@ -441,6 +441,7 @@ fn place(
             .ok_or_else(too_long)?;
     }
     rename(&mut files);
+    follow_renames(&mut files, listed);
     Ok(Placed { files, total })
 }
 
@@ -452,6 +453,29 @@ fn rename(files: &mut [File]) {
             .filter(|file| !file.pad)
             .map(|file| &mut file.path),
     );
+}
+
+/// Links lead to files by the names that the torrent gives them: where such a file has got another
+/// name, so does its link's target.
+fn follow_renames(files: &mut [File], listed: &Listed<'_>) {
+    if listed.files.iter().all(|raw| raw.symlink.is_none()) {
+        return;
+    }
+    // Padding that is put between the files of v2 is in none of the lists.
+    let paths = files.iter().filter(|file| !file.pad);
+    let raw = listed.files.iter().filter(|raw| !raw.attributes.pad);
+    let named: BTreeMap<&[&[u8]], Vec<String>> = raw
+        .clone()
+        .zip(paths)
+        .map(|(raw, file)| (&raw.names[..], file.path.clone()))
+        .collect();
+    let links = files.iter_mut().filter(|file| !file.pad);
+    for (file, raw) in links.zip(raw) {
+        let target = raw.symlink.as_ref().and_then(|it| named.get(&it[..]));
+        if let (Some(link), Some(path)) = (&mut file.symlink, target) {
+            link.clone_from(path);
+        }
+    }
 }
 
 pub(super) fn pad_file(name: &str, offset: u64, length: u64) -> File {

@@ -155,6 +155,10 @@ fn names_never_leave_and_never_collide() {
         file("4:/bin"),
         "d4:attr1:l4:pathl4:linke12:symlink pathl2:..2:..3:etcee".to_string(),
         "d4:attr1:p6:lengthi3e4:pathl4:.pad1:3ee".to_string(),
+        // To a file that gets another name, to a folder, to nothing.
+        "d4:attr1:l4:pathl2:L1e12:symlink pathl1:aee".to_string(),
+        "d4:attr1:l4:pathl2:L2e12:symlink pathl2:..ee".to_string(),
+        "d4:attr1:l4:pathl2:L3e12:symlink pathl1:b1:cee".to_string(),
     ];
     let info = format!(
         "d5:filesl{}e4:name5:../up12:piece lengthi16e6:pieces20:xxxxxxxxxxxxxxxxxxxxe",
@@ -171,11 +175,18 @@ fn names_never_leave_and_never_collide() {
             "..up/_",
             "..up/bin",
             "..up/link",
-            "..up/.pad/3"
+            "..up/.pad/3",
+            "..up/L1",
+            "..up/L2",
+            "..up/L3",
         ]
     );
-    let target = info.files[5].symlink.as_ref().expect("a link");
-    assert_eq!(target.join("/"), "..up/etc");
+    let target = |index: usize| {
+        let target = info.files[index].symlink.as_ref();
+        target.expect("a link").join("/")
+    };
+    let targets = [target(5), target(7), target(8), target(9)];
+    assert_eq!(targets, ["..up/etc", "..up/a.1", "..up/_", "..up/b/c"]);
     assert_eq!((info.total_length, info.content_length()), (8, 5));
     assert!(info.files[6].pad);
 }

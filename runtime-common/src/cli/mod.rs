@@ -246,6 +246,10 @@ pub struct CreateArgs {
     /// A web seed (BEP 19)
     #[arg(long, value_name = "URL", value_parser = web_url)]
     pub web_seed: Vec<String>,
+    /// Take what symbolic links lead to in their place; without it they stay links, which have to
+    /// lead to something in the same folder
+    #[arg(long)]
+    pub follow_symlinks: bool,
     /// The format of BEP 3, which every client reads (default)
     #[arg(long, group = "format")]
     pub v1: bool,

@@ -46,6 +46,9 @@ pub struct CreatePlan {
     /// The file that is written: a torrent of that name is left out when the folder is walked, and
     /// anything else of that name is content, which is not overwritten.
     pub skip: Option<PathBuf>,
+    /// Whether symbolic links become what they lead to; else they stay links, which have to lead
+    /// to something in the same folder.
+    pub follow_symlinks: bool,
 }
 
 impl Default for CreatePlan {
@@ -58,6 +61,7 @@ impl Default for CreatePlan {
             private: false,
             outer: Outer::default(),
             skip: None,
+            follow_symlinks: false,
         }
     }
 }
@@ -133,7 +137,7 @@ impl Content {
             };
             vec![(source, modified(&meta))]
         } else {
-            walk(path, given.skip.as_deref())?
+            walk(path, given.skip.as_deref(), given.follow_symlinks)?
         };
         let total = found
             .iter()
@@ -215,8 +219,11 @@ impl Content {
     /// Content that changed while it was hashed would never verify.
     fn check_unchanged(&self) -> Result<(), Failure> {
         for ((path, time), source) in self.files.iter().zip(self.plan.sources()) {
-            let same = fs::metadata(path)
-                .is_ok_and(|meta| meta.len() == source.length && modified(&meta) == *time);
+            let same = match source.symlink {
+                Some(_) => fs::symlink_metadata(path).is_ok_and(|meta| modified(&meta) == *time),
+                None => fs::metadata(path)
+                    .is_ok_and(|meta| meta.len() == source.length && modified(&meta) == *time),
+            };
             if !same {
                 return Err(Failure::failed(changed(path)));
             }
@@ -299,6 +306,7 @@ pub fn create_command(args: CreateArgs) -> Result<u8, Failure> {
             creation_date: since.ok().map(|since| since.as_secs() as i64),
         },
         skip: Some(args.output.clone()),
+        follow_symlinks: args.follow_symlinks,
     };
     // What is found in a folder is looked at as it is found.
     let mut kept = Kept::default();

@@ -132,15 +132,16 @@ fn show_text(source: &Source) -> String {
     }
     if let Source::Torrent(torrent, _) = source {
         for (index, file) in torrent.info.files.iter().enumerate() {
-            if file.pad {
-                continue;
-            }
-            let link = file.symlink.as_ref();
-            let link = link.map_or(String::new(), |target| format!(" -> {}", target.join("/")));
             let path = file.path.join("/");
+            let what = match &file.symlink {
+                Some(target) => format!(" -> {}", target.join("/")),
+                None if file.pad => " (padding, not written)".into(),
+                None if file.executable => " (executable)".into(),
+                None => String::new(),
+            };
             line(
                 &format!("file {index}"),
-                &format!("{:>9}  {path}{link}", bytes(file.length)),
+                &format!("{:>9}  {path}{what}", bytes(file.length)),
             );
         }
     }

@@ -198,6 +198,11 @@ fn creating_is_repeatable_and_refuses_what_no_torrent_can_hold() {
             path: folder.path().join("album"),
             ..CreatePlan::default()
         };
-        assert!(create(&plan).unwrap_err().message.contains("not a link"));
+        let failure = create(&plan).unwrap_err();
+        assert!(
+            failure
+                .message
+                .contains("album/link: expected a link to something else in")
+        );
     }
 }

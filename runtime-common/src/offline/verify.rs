@@ -14,7 +14,7 @@ use crate::cli::VerifyArgs;
 use crate::display::{Reporter, job_error, note, printable};
 use crate::error::{DONE, FAILED, Failure, USAGE};
 use crate::session::verified;
-use crate::storage::{Storage, StorageConfig};
+use crate::storage::{Storage, StorageConfig, link_text};
 
 /// Pieces hashed at once.
 const IN_FLIGHT: u32 = 16;
@@ -164,10 +164,13 @@ fn kinds(torrent: &Torrent) -> Result<&'static [HashKind], Failure> {
 fn wrong_files(info: &Info, data: &Path) -> Vec<usize> {
     let wrong = |file: &File| {
         let path: PathBuf = file.path.iter().collect();
-        let meta = std::fs::symlink_metadata(data.join(path));
-        match meta {
+        let path = data.join(path);
+        if let Some(target) = &file.symlink {
+            let text = link_text(&file.path, target);
+            return !std::fs::read_link(path).is_ok_and(|there| there == text);
+        }
+        match std::fs::metadata(path) {
             _ if file.pad => false,
-            Ok(meta) if file.symlink.is_some() => !meta.is_symlink(),
             Ok(meta) if file.length == 0 => !meta.is_file() || meta.len() > 0,
             Ok(meta) => meta.len() > file.length,
             Err(_) => file.length == 0,
@@ -239,7 +242,11 @@ pub fn verify_command(args: &VerifyArgs) -> Result<u8, Failure> {
         let file = &info.files[index];
         let path = printable(&file.path.join("/"));
         let message = match (&file.symlink, file.length) {
-            (Some(_), _) => format!("{path} is missing: expected a symbolic link"),
+            (Some(target), _) => {
+                let text = link_text(&file.path, target);
+                let text = printable(&text.to_string_lossy());
+                format!("{path} is missing or leads elsewhere: expected a symbolic link to {text}")
+            }
             (None, 0) => format!("{path} is missing or not empty: expected a file of 0 bytes"),
             (None, length) => format!("{path} is too long: expected {length} bytes"),
         };

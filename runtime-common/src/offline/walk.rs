@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use trackerless_core::metainfo::Source;
+use trackerless_core::metainfo::{Rules, Source};
 
 use crate::error::Failure;
 use crate::keep::{Place, would_replace};
@@ -17,14 +17,21 @@ const MAX_DEPTH: usize = 64;
 pub(super) type Found = (Source, Option<SystemTime>);
 
 /// Every file below `root`, with what a torrent tells of it; `output` is left out where it is a
-/// torrent from before.
+/// torrent from before. Symbolic links are listed as such, or with `follow` what they lead to in
+/// their place.
 ///
 /// # Errors
 /// What cannot be read or be in a torrent, and content that `output` would take the place of.
-pub(super) fn walk(root: &Path, output: Option<&Path>) -> Result<Vec<Found>, Failure> {
-    let wrong =
-        |path: &Path, message: &str| Failure::usage(format!("{}: {message}", path.display()));
+pub(super) fn walk(
+    root: &Path,
+    output: Option<&Path>,
+    follow: bool,
+) -> Result<Vec<Found>, Failure> {
     let place = output.and_then(Place::of);
+    let real = root
+        .canonicalize()
+        .map_err(|error| wrong(root, &error.to_string()))?;
+    let most = Rules::default().max_files as usize;
     let mut found = Vec::new();
     let mut open: Vec<(PathBuf, Vec<String>)> = vec![(root.to_owned(), Vec::new())];
     while let Some((folder, elements)) = open.pop() {
@@ -34,10 +41,11 @@ pub(super) fn walk(root: &Path, output: Option<&Path>) -> Result<Vec<Found>, Fai
         let read = || -> io::Result<Vec<fs::DirEntry>> { fs::read_dir(&folder)?.collect() };
         for entry in read().map_err(|error| wrong(&folder, &error.to_string()))? {
             let path = entry.path();
-            // A link is neither followed, which could loop or leave the folder, nor silently lost.
-            let meta = entry
-                .metadata()
-                .map_err(|error| wrong(&path, &error.to_string()))?;
+            let meta = match follow {
+                true => fs::metadata(&path),
+                false => entry.metadata(),
+            };
+            let meta = meta.map_err(|error| wrong(&path, &error.to_string()))?;
             let name = entry.file_name();
             let Some(name) = name.to_str() else {
                 return Err(wrong(&path, "expected a name in UTF-8"));
@@ -45,9 +53,19 @@ pub(super) fn walk(root: &Path, output: Option<&Path>) -> Result<Vec<Found>, Fai
             let mut elements = elements.clone();
             elements.push(name.to_owned());
             if meta.is_dir() {
+                if follow {
+                    refuse_loop(&path)?;
+                }
                 open.push((path, elements));
+            } else if meta.is_symlink() {
+                let source = Source {
+                    symlink: Some(target_of(&path, &real)?),
+                    path: elements,
+                    ..Source::default()
+                };
+                found.push((source, modified(&meta)));
             } else if !meta.is_file() {
-                let expected = "expected a file or folder, not a link or a device";
+                let expected = "expected a file, folder or link, not a pipe or a device";
                 return Err(wrong(&path, expected));
             } else if let Some(output) = output.filter(|_| place == Place::of(&path)) {
                 // Under another name it would be content that is missing from the torrent.
@@ -64,9 +82,61 @@ pub(super) fn walk(root: &Path, output: Option<&Path>) -> Result<Vec<Found>, Fai
                 };
                 found.push((source, modified(&meta)));
             }
+            // Through links, a few folders can be listed without end.
+            if found.len() > most {
+                return Err(wrong(root, &format!("expected at most {most} files")));
+            }
         }
     }
     Ok(found)
+}
+
+/// Where the link at `path` leads to, as elements below `root`, which has no links in it.
+///
+/// A link that leads out of the folder would lead somewhere else, or nowhere, for everybody else.
+fn target_of(path: &Path, root: &Path) -> Result<Vec<String>, Failure> {
+    let target = path
+        .canonicalize()
+        .map_err(|error| wrong(path, &format!("a link that leads nowhere ({error})")))?;
+    let outside = || {
+        wrong(
+            path,
+            "expected a link to something else in the folder; --follow-symlinks takes what it \
+             leads to in its place",
+        )
+    };
+    let below = target.strip_prefix(root).map_err(|_| outside())?;
+    let elements: Option<Vec<String>> = below
+        .iter()
+        .map(|element| element.to_str().map(str::to_owned))
+        .collect();
+    let elements = elements.ok_or_else(|| wrong(path, "expected a name in UTF-8"))?;
+    if elements.is_empty() {
+        return Err(outside());
+    }
+    Ok(elements)
+}
+
+/// Refuses a folder that is, through a link, one of those it lies in.
+fn refuse_loop(path: &Path) -> Result<(), Failure> {
+    let real = |path: &Path| {
+        path.canonicalize()
+            .map_err(|error| wrong(path, &error.to_string()))
+    };
+    let target = real(path)?;
+    for folder in path.ancestors().skip(1) {
+        if folder.as_os_str().is_empty() {
+            break;
+        }
+        if real(folder)?.starts_with(&target) {
+            return Err(wrong(path, "a link to a folder that it lies in"));
+        }
+    }
+    Ok(())
+}
+
+fn wrong(path: &Path, message: &str) -> Failure {
+    Failure::usage(format!("{}: {message}", path.display()))
 }
 
 /// When a file was changed last, where the file system tells.

@@ -4,11 +4,13 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use rustix::fs::{self as rfs, AtFlags, Mode, OFlags};
+use rustix::fs::{self as rfs, Mode, OFlags};
 use rustix::io::Errno;
 use trackerless_core::metainfo::Info;
 
@@ -18,7 +20,7 @@ use crate::stamp::{Stamp, Watch};
 
 /// Slices of one `pwritev`; what every system takes.
 const MAX_SLICES: usize = 1024;
-/// Symbolic links are never followed, so that no link that was put below the output folder, by
+/// Symbolic links are never followed where something is written, so that no link that was put below the output folder, by
 /// a torrent or by anybody, leads a write out of it.
 const NO_FOLLOW: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 
@@ -30,6 +32,8 @@ pub struct FileStore {
     open: Mutex<OpenFiles>,
     watch: Option<Watch>,
     reserved: Vec<PathBuf>,
+    /// For folders and files that are opened to be read: whether links are followed.
+    read_flags: OFlags,
 }
 
 #[derive(Debug)]
@@ -54,7 +58,14 @@ impl FileStore {
             }),
             watch: None,
             reserved: Vec::new(),
+            read_flags: NO_FOLLOW,
         }
+    }
+
+    /// Reads through symbolic links from now on, where nothing is written: content may be kept in
+    /// several places.
+    pub(crate) fn follow_links(&mut self) {
+        self.read_flags = OFlags::CLOEXEC;
     }
 
     /// Refuses from now on to write to any of these, under whatever name.
@@ -277,7 +288,7 @@ impl FileStore {
         let name = last(&file.path)?;
         if !write {
             // Non-blocking: a pipe of that name must not hold a worker for ever.
-            let flags = NO_FOLLOW | OFlags::RDONLY | OFlags::NONBLOCK;
+            let flags = self.read_flags | OFlags::RDONLY | OFlags::NONBLOCK;
             let opened = File::from(rfs::openat(&folder, name, flags, Mode::empty())?);
             regular(&opened)?;
             return Ok(opened);
@@ -300,8 +311,15 @@ impl FileStore {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         // A longer file of that name is somebody else's: it is neither cut nor written to.
-        if opened.metadata()?.len() > file.length {
+        let meta = opened.metadata()?;
+        if meta.len() > file.length {
             return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        // One that was begun without the attribute (BEP 47): whoever may read it may run it.
+        let mode = meta.permissions().mode();
+        if file.executable && mode & 0o111 == 0 {
+            let more = Mode::from_raw_mode((mode | (mode & 0o444) >> 2) & 0o7777);
+            rfs::fchmod(&opened, more)?;
         }
         Ok(opened)
     }
@@ -312,18 +330,19 @@ impl FileStore {
             std::fs::create_dir_all(&self.root)?;
         }
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let below = flags | if create { NO_FOLLOW } else { self.read_flags };
         // The output folder itself is the user's choice, a link or not.
         let mut at = rfs::open(&self.root, flags, Mode::empty())?;
         for element in path.split_last().map_or(&[][..], |(_, folders)| folders) {
             let element = clean(element)?;
-            let next = rfs::openat(&at, element, flags | OFlags::NOFOLLOW, Mode::empty());
+            let next = rfs::openat(&at, element, below, Mode::empty());
             at = match next {
                 Err(Errno::NOENT) if create => {
                     match rfs::mkdirat(&at, element, Mode::from_raw_mode(0o777)) {
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(error) => return Err(error.into()),
                     }
-                    rfs::openat(&at, element, flags | OFlags::NOFOLLOW, Mode::empty())?
+                    rfs::openat(&at, element, below, Mode::empty())?
                 }
                 next => next?,
             };
@@ -332,24 +351,36 @@ impl FileStore {
     }
 
     fn make_link(&self, path: &[String], target: &[String]) -> io::Result<()> {
-        let mut relative = PathBuf::new();
-        for _ in 1..path.len() {
-            relative.push("..");
-        }
-        for element in target {
-            relative.push(clean(element)?);
-        }
+        let text = link_text(path, target);
         let folder = self.folder(path, true)?;
         let name = last(path)?;
-        match rfs::symlinkat(&relative, &folder, name) {
+        match rfs::symlinkat(&text, &folder, name) {
             Ok(()) => Ok(()),
-            Err(Errno::EXIST) => {
-                // Ours from an earlier run, or somebody's: left as it is.
-                rfs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                Ok(())
-            }
+            // Ours from an earlier run; anything else is somebody's, and left as it is.
+            Err(Errno::EXIST) => match rfs::readlinkat(&folder, name, Vec::new()) {
+                Ok(there) if there.as_bytes() == text.as_os_str().as_bytes() => Ok(()),
+                Ok(_) | Err(Errno::INVAL) => Err(io::ErrorKind::AlreadyExists.into()),
+                Err(error) => Err(error.into()),
+            },
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// What a link at `path` says so that it leads to `target`, both below the output folder: the way
+/// from its own folder, up only as far as it must.
+pub(crate) fn link_text(path: &[String], target: &[String]) -> PathBuf {
+    let folder = path.split_last().map_or(&[][..], |(_, folder)| folder);
+    let shared = folder.iter().zip(target).take_while(|(a, b)| a == b);
+    let shared = shared.count();
+    let up = folder[shared..].iter().map(|_| "..");
+    let text: PathBuf = up
+        .chain(target[shared..].iter().map(String::as_str))
+        .collect();
+    match text.as_os_str().is_empty() {
+        // Its own folder.
+        true => ".".into(),
+        false => text,
     }
 }
 

@@ -29,6 +29,7 @@ use crate::stamp::Stamp;
 use crate::state::StateDir;
 use fetch::Fetch;
 pub use files::FileStore;
+pub(crate) use files::link_text;
 use pool::Pool;
 use resolve::resolve;
 use worker::{Queue, State, Task, Worker};

@@ -252,6 +252,9 @@ impl Worker {
         let config = &self.shared.config;
         let mut store = FileStore::new(info, root, config.max_open_files);
         store.reserve(&config.reserved);
+        if config.read_only {
+            store.follow_links();
+        }
         if let Some(state) = config.state.as_ref().filter(|_| !config.read_only) {
             store.watch(state.journal(short));
         }
