@@ -108,7 +108,7 @@ fn main() {
             half[index * content.len() / 2..][..content.len() / 2].fill(0);
             fs::write(folder.join("content"), half).expect("a file");
 
-            let mut add = AddTorrent::new(Source::Torrent(torrent.clone().into()));
+            let mut add = AddTorrent::new(Source::torrent(torrent.clone()).expect("a torrent"));
             // The second knows the first, which expects it by then; addresses are only names here.
             add.peers = [([10, 0, 0, 1], 6881).into()][..index].to_vec();
             tell(&own, Input::command(Tag(1), Command::AddTorrent(add)));

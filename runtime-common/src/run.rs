@@ -125,7 +125,7 @@ fn download(args: DownloadArgs) -> Result<Setup, Failure> {
     let source = Source::read(&args.source)?;
     transferable(&source)?;
     let net = with_transport(args.net)?;
-    if let (Some(select), Source::Torrent(torrent, _)) = (&args.select, &source) {
+    if let (Some(select), Source::Torrent(torrent)) = (&args.select, &source) {
         let files = torrent.info.files.len();
         if let Some(beyond) = select.0.iter().find(|&&index| index as usize >= files) {
             return Err(no_such_file("--select", *beyond, files));
@@ -157,7 +157,7 @@ fn seed(args: SeedArgs) -> Result<Setup, Failure> {
     if args.super_seed {
         return Err(not_yet("--super-seed"));
     }
-    let (torrent, raw) = crate::source::torrent(&args.torrent)?;
+    let torrent = crate::source::torrent(&args.torrent)?;
     let net = with_transport(args.net)?;
     if !args.data.is_dir() {
         return Err(Failure::usage(format!(
@@ -165,7 +165,7 @@ fn seed(args: SeedArgs) -> Result<Setup, Failure> {
             args.data.display()
         )));
     }
-    let source = Source::Torrent(Box::new(torrent), raw);
+    let source = Source::Torrent(torrent.into());
     transferable(&source)?;
     let file = Some(args.torrent);
     torrent_setup(net, source, file, Goal::Seed, args.data, |add| {
@@ -224,7 +224,7 @@ fn torrent_setup(
         .chain(net.record.as_deref())
         .map(Into::into)
         .collect();
-    if let Source::Torrent(torrent, _) = &source {
+    if let Source::Torrent(torrent) = &source {
         if matches!(goal, Goal::Download(_)) {
             for path in content_paths(&torrent.info, &folder) {
                 kept.check("--output", &path)?;
@@ -244,10 +244,11 @@ fn torrent_setup(
     };
     let mut add = AddTorrent::new(source.into_core());
     if matches!(goal, Goal::Download(_)) {
-        let saved = state
-            .as_ref()
-            .and_then(|state| state.load_resume(info_hash, &folder));
-        add.resume = saved.map(Into::into);
+        let state = state.as_ref();
+        if let Some((resume, info)) = state.and_then(|it| it.load_resume(info_hash, &folder)) {
+            add.resume = Some(resume.into());
+            add.info = info;
+        }
     }
     fill(&mut add);
     let read_only = !matches!(goal, Goal::Download(_));

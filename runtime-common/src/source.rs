@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use trackerless_core::id::InfoHashes;
@@ -19,8 +20,8 @@ pub const MAX_TORRENT: u64 = 128 << 20;
 pub enum Source {
     /// A link, or a bare hash; the text as it came.
     Magnet(Box<Magnet>, String),
-    /// A file; its bytes as they came.
-    Torrent(Box<Torrent>, Bytes),
+    /// A file.
+    Torrent(Arc<Torrent>),
 }
 
 impl Source {
@@ -34,8 +35,7 @@ impl Source {
             let magnet = magnet(text)?;
             return Ok(Self::Magnet(Box::new(magnet), text.to_owned()));
         }
-        let (torrent, raw) = torrent(path)?;
-        Ok(Self::Torrent(Box::new(torrent), raw))
+        Ok(Self::Torrent(Arc::new(torrent(path)?)))
     }
 
     /// The hashes it names.
@@ -43,7 +43,7 @@ impl Source {
     pub fn hashes(&self) -> InfoHashes {
         match self {
             Self::Magnet(magnet, _) => magnet.hashes,
-            Self::Torrent(torrent, _) => torrent.info.hashes,
+            Self::Torrent(torrent) => torrent.info.hashes,
         }
     }
 
@@ -52,7 +52,7 @@ impl Source {
     pub fn name(&self) -> String {
         let name = match self {
             Self::Magnet(magnet, _) => magnet.name.clone(),
-            Self::Torrent(torrent, _) => Some(torrent.info.name.clone()),
+            Self::Torrent(torrent) => Some(torrent.info.name.clone()),
         };
         let name = name.unwrap_or_else(|| self.hashes().short().to_string());
         crate::display::printable(&name)
@@ -63,7 +63,7 @@ impl Source {
     pub fn into_core(self) -> trackerless_core::io::Source {
         match self {
             Self::Magnet(_, text) => trackerless_core::io::Source::Magnet(text),
-            Self::Torrent(_, raw) => trackerless_core::io::Source::Torrent(raw),
+            Self::Torrent(torrent) => trackerless_core::io::Source::Torrent(torrent),
         }
     }
 }
@@ -80,7 +80,7 @@ pub fn magnet(text: &str) -> Result<Magnet, Failure> {
 ///
 /// # Errors
 /// What is wrong, where, and what was expected.
-pub fn torrent(path: &Path) -> Result<(Torrent, Bytes), Failure> {
+pub fn torrent(path: &Path) -> Result<Torrent, Failure> {
     let wrong = |message: String| Failure::usage(format!("{}: {message}", path.display()));
     let raw = read_file(path, MAX_TORRENT).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
@@ -88,9 +88,7 @@ pub fn torrent(path: &Path) -> Result<(Torrent, Bytes), Failure> {
         }
         _ => wrong(error.to_string()),
     })?;
-    let raw = Bytes::from(raw);
-    let torrent = Torrent::parse(raw.clone()).map_err(|error| wrong(error.to_string()))?;
-    Ok((torrent, raw))
+    Torrent::parse(Bytes::from(raw)).map_err(|error| wrong(error.to_string()))
 }
 
 /// Reads a plain file of at most `most` bytes. A pipe or device of that name, which could keep

@@ -143,23 +143,26 @@ impl StateDir {
         self.load(StateKind::DhtTable)
     }
 
-    /// The resume data of a torrent whose content is to be in `folder`, without the pieces that
-    /// may have been changed since it was saved: those are found by hashing.
+    /// What was saved of a torrent whose content is to be in `folder`, without the pieces that
+    /// may have been changed since: those are found by hashing. Its metadata, if that was saved,
+    /// comes parsed instead of in [`Resume::info`].
     #[must_use]
-    pub fn load_resume(&self, info_hash: Id20, folder: &Path) -> Option<Vec<u8>> {
+    pub fn load_resume(
+        &self,
+        info_hash: Id20,
+        folder: &Path,
+    ) -> Option<(Resume, Option<Arc<Info>>)> {
         let saved = self.load(StateKind::Resume(info_hash))?;
         let (stamp, data) = Stamp::unwrap(&saved)?;
         let mut resume = Resume::decode(data).ok()?;
-        let info = resume.info.clone().and_then(|raw| Info::parse(raw).ok());
-        match (stamp, info) {
+        let info = resume.info.take().and_then(|raw| Info::parse(raw).ok());
+        match (stamp, &info) {
             (Some(stamp), Some(info)) => {
-                stamp.keep_vouched(&info, folder, &self.journal(info_hash), &mut resume.have);
+                stamp.keep_vouched(info, folder, &self.journal(info_hash), &mut resume.have);
             }
             _ => resume.have.fill(0),
         }
-        let mut data = Vec::with_capacity(data.len());
-        resume.encode(&mut data);
-        Some(data)
+        Some((resume, info.map(Arc::new)))
     }
 
     /// Where writes to the files of a torrent are noted between two saves.
@@ -250,8 +253,7 @@ mod tests {
             let mut data = Vec::new();
             resume.encode(&mut data);
             state.save(kind, &Stamp::wrap(None, &data)).unwrap();
-            let back = state.load_resume(hash, folder.path()).unwrap();
-            let back = Resume::decode(&back).unwrap();
+            let (back, _) = state.load_resume(hash, folder.path()).unwrap();
             // Nothing vouches for the pieces.
             assert_eq!((back.uploaded, &back.have[..]), (uploaded, &[0][..]));
         }

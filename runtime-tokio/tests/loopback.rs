@@ -89,7 +89,7 @@ fn from_a_magnet_link_to_a_file_through_the_dht() {
         answered(&mut seeder, tag).await;
         seeder.command(Command::AddTorrent(AddTorrent {
             check: true,
-            ..AddTorrent::new(Source::Torrent(torrent))
+            ..AddTorrent::new(Source::torrent(torrent).unwrap())
         }));
         let (mut announced, mut checked) = (false, false);
         until(&mut seeder, "an announce and the check", |event| {
@@ -139,7 +139,7 @@ fn a_peer_named_by_hand_needs_no_dht() {
         let mut seeder = node(Some(from.path()));
         seeder.command(Command::AddTorrent(AddTorrent {
             check: true,
-            ..AddTorrent::new(Source::Torrent(torrent))
+            ..AddTorrent::new(Source::torrent(torrent).unwrap())
         }));
         until(&mut seeder, "the check", |event| match event {
             Event::Checked { ok, bad, .. } => {

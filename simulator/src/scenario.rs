@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use trackerless_core::event::{Event, PeerSource};
 use trackerless_core::io::{AddTorrent, Command, Source, Tag};
+use trackerless_core::metainfo::Torrent;
 use trackerless_core::{Config, Instant};
 
 use crate::sim::START;
@@ -146,7 +146,7 @@ pub fn find(name: &str) -> Option<Scenario> {
 /// The content of a scenario as a torrent.
 struct Published {
     content: Content,
-    torrent: Bytes,
+    torrent: Source,
     magnet: String,
 }
 
@@ -234,7 +234,7 @@ impl Scenario {
             };
             let host = sim.add_host(host)?;
             join(sim, host, settled);
-            let add = AddTorrent::new(Source::Torrent(published.torrent.clone()));
+            let add = AddTorrent::new(published.torrent.clone());
             sim.command(host, settled, Tag(2), Command::AddTorrent(add));
         }
         let mut leechers = Vec::new();
@@ -264,7 +264,7 @@ impl Scenario {
             change(config);
             spec
         };
-        let torrent = || AddTorrent::new(Source::Torrent(published.torrent.clone()));
+        let torrent = || AddTorrent::new(published.torrent.clone());
         // It connects to nobody and would not know to whom.
         let seeder = HostSpec {
             content: Some(published.content.clone()),
@@ -311,16 +311,11 @@ impl Scenario {
         let mut torrent = b"d4:info".to_vec();
         torrent.extend_from_slice(&info);
         torrent.push(b'e');
-        let hash: [u8; 20] = sha1::Digest::finalize(sha1::Digest::chain_update(
-            <sha1::Sha1 as sha1::Digest>::new(),
-            &info,
-        ))
-        .into();
-        let magnet = format!("magnet:?xt=urn:btih:{}", trackerless_core::id::hex(&hash));
+        let torrent = Torrent::parse(torrent.into()).expect("it was written by the rules");
         Published {
             content,
-            torrent: torrent.into(),
-            magnet,
+            magnet: format!("magnet:?xt=urn:btih:{}", torrent.info.hashes.short()),
+            torrent: Source::Torrent(torrent.into()),
         }
     }
 

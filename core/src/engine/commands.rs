@@ -1,6 +1,7 @@
 //! What the embedder asks for.
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,8 +14,7 @@ use crate::dht::{self, Lookup};
 use crate::event::{CommandError, Done, Event, PeerSource};
 use crate::id::InfoHashes;
 use crate::io::{AddTorrent, Command, Outbox, Source, Tag, TorrentId};
-use crate::metainfo::{Info, Magnet, Rules, Torrent, Version};
-use crate::resume::Resume;
+use crate::metainfo::{Info, Magnet, Version};
 use crate::swarm;
 
 /// How far a shutdown has come.
@@ -154,26 +154,18 @@ impl Engine {
         if self.torrents.len() >= self.config.limits.max_torrents as usize {
             return Err(CommandError::Limit("limits.max_torrents"));
         }
-        let rules = self.config.swarm.rules();
-        let mut parsed = Parsed::of(&add.source, &rules)?;
+        let mut parsed = Parsed::of(add.source)?;
         if let Some(known) = self.by_hash.get(&parsed.hashes.short()) {
             return Err(CommandError::Duplicate(*known));
         }
         // Wrong resume data costs a check of what is on disk, never the torrent.
-        let resume = add
-            .resume
-            .as_ref()
-            .and_then(|data| Resume::decode(data).ok());
+        let resume = add.resume.map(|resume| *resume);
         let resume = resume.filter(|resume| resume.info_hash == parsed.hashes.short());
         if parsed.info.is_none() {
-            let saved = resume.as_ref().and_then(|resume| resume.info.clone());
-            parsed.info = saved
-                .and_then(|raw| Info::parse_with(raw, &rules).ok())
-                .filter(|info| names_same(&parsed.hashes, &info.hashes))
-                .map(Arc::new);
+            parsed.info = add.info.filter(|info| parsed.hashes.fit(&info.hashes));
         }
         if let Some(info) = &parsed.info {
-            check_transferable(info)?;
+            check_transferable(info, self.config.swarm.max_pieces)?;
         }
         let select = if add.select.is_empty() {
             parsed.select
@@ -300,11 +292,11 @@ struct Parsed {
 }
 
 impl Parsed {
-    fn of(source: &Source, rules: &Rules) -> Result<Self, CommandError> {
-        let bad = |error: &dyn ToString| CommandError::BadSource(error.to_string());
+    fn of(source: Source) -> Result<Self, CommandError> {
         Ok(match source {
             Source::Magnet(text) => {
-                let magnet = Magnet::parse(text).map_err(|error| bad(&error))?;
+                let magnet = Magnet::parse(&text)
+                    .map_err(|error| CommandError::BadSource(error.to_string()))?;
                 Self {
                     hashes: magnet.hashes,
                     info: None,
@@ -314,32 +306,28 @@ impl Parsed {
                     select: magnet.select,
                 }
             }
-            Source::Torrent(bytes) => {
-                let torrent =
-                    Torrent::parse_with(bytes.clone(), rules).map_err(|error| bad(&error))?;
-                Self {
-                    hashes: torrent.info.hashes,
-                    info: Some(torrent.info),
-                    peers: Vec::new(),
-                    nodes: torrent.nodes,
-                    trackers: torrent.trackers,
-                    select: Vec::new(),
-                }
-            }
+            Source::Torrent(torrent) => Self {
+                hashes: torrent.info.hashes,
+                info: Some(Arc::clone(&torrent.info)),
+                peers: Vec::new(),
+                nodes: torrent.nodes.clone(),
+                trackers: torrent.trackers.clone(),
+                select: Vec::new(),
+            },
         })
     }
 }
 
-/// Whether every hash that `asked` names is the one `found` has.
-fn names_same(asked: &InfoHashes, found: &InfoHashes) -> bool {
-    asked.v1().is_none_or(|hash| found.v1() == Some(hash))
-        && asked.v2().is_none_or(|hash| found.v2() == Some(hash))
-}
-
-fn check_transferable(info: &Info) -> Result<(), CommandError> {
+fn check_transferable(info: &Info, max_pieces: u32) -> Result<(), CommandError> {
     if info.version == Version::V2 {
         let what = "info: a v2-only torrent; expected v1 or hybrid, whose data can be transferred";
         return Err(CommandError::BadSource(String::from(what)));
+    }
+    // Whoever read it may have done so by other rules.
+    let pieces = info.piece_count;
+    if pieces > max_pieces {
+        let what = format!("info: {pieces} pieces; expected at most {max_pieces}");
+        return Err(CommandError::BadSource(what));
     }
     Ok(())
 }

@@ -81,7 +81,7 @@ fn nobody_is_accepted_without_a_torrent_and_not_more_than_the_limit_with_one() {
             .any(|output| matches!(output, Output::Accept { .. }))
     };
     assert!(!incoming(&mut engine, 0));
-    let add = AddTorrent::new(Source::Torrent(torrent_file()));
+    let add = AddTorrent::new(Source::torrent(torrent_file()).unwrap());
     engine.handle(
         now,
         command(1, Command::AddTorrent(add)),
@@ -106,7 +106,7 @@ fn a_wrong_source_is_refused_with_its_reason_and_a_second_copy_with_the_first_on
             "{text}"
         );
     }
-    let add = AddTorrent::new(Source::Torrent(torrent_file()));
+    let add = AddTorrent::new(Source::torrent(torrent_file()).unwrap());
     engine.handle(now, command(2, Command::AddTorrent(add.clone())), &mut out);
     assert!(
         outputs(&mut out)
@@ -165,7 +165,7 @@ fn stale_and_foreign_ids_change_nothing() {
 #[test]
 fn shutdown_is_answered_once_storage_is_closed_and_state_saved() {
     let (mut engine, mut out, now) = engine();
-    let add = AddTorrent::new(Source::Torrent(torrent_file()));
+    let add = AddTorrent::new(Source::torrent(torrent_file()).unwrap());
     engine.handle(now, command(1, Command::AddTorrent(add)), &mut out);
     engine.handle(now, command(2, Command::Shutdown), &mut out);
     let mut answered = false;
@@ -400,7 +400,7 @@ fn live(steps: Vec<Step>) -> bool {
                 })
             }
             Step::Add => {
-                let add = AddTorrent::new(Source::Torrent(torrent_file()));
+                let add = AddTorrent::new(Source::torrent(torrent_file()).unwrap());
                 Some(command(1, Command::AddTorrent(add)))
             }
             Step::Peer(n) => {

@@ -1,5 +1,6 @@
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -7,6 +8,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::{ConnId, JobId, JobResult, SocketId, Tag, Ticket, TorrentId};
 use crate::id::Id20;
+use crate::metainfo::{Info, MetainfoError, Torrent};
+use crate::resume::Resume;
 
 /// Everything that can ever change the engine.
 #[derive(Debug)]
@@ -139,8 +142,21 @@ pub enum IoReason {
 pub enum Source {
     /// A magnet link, or a bare info-hash (hex or base32) (BEP 9, 53).
     Magnet(String),
-    /// The bytes of a `.torrent` file (BEP 3, 52).
-    Torrent(Bytes),
+    /// A `.torrent` file that the host has read: to parse and hash one is too much work for one
+    /// input.
+    Torrent(Arc<Torrent>),
+}
+
+impl Source {
+    /// The source that the bytes of a `.torrent` file are (BEP 3, 52); done by the host, where
+    /// it may take its time.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with them.
+    pub fn torrent(bytes: impl Into<Bytes>) -> Result<Self, MetainfoError> {
+        let torrent = Torrent::parse(bytes.into())?;
+        Ok(Self::Torrent(Arc::new(torrent)))
+    }
 }
 
 /// A torrent to add.
@@ -148,8 +164,12 @@ pub enum Source {
 pub struct AddTorrent {
     /// Where it comes from.
     pub source: Source,
-    /// Resume data saved earlier ([`crate::resume`]); wrong data is ignored and all is checked.
-    pub resume: Option<Bytes>,
+    /// What an earlier run saved of it; that of another torrent is ignored. Its
+    /// [`Resume::info`] is not looked at: `info` is.
+    pub resume: Option<Box<Resume>>,
+    /// Metadata of a magnet link that an earlier run saved, parsed by the host; that of another
+    /// torrent is ignored, and a torrent file has its own.
+    pub info: Option<Arc<Info>>,
     /// Peers known beforehand.
     pub peers: Vec<SocketAddr>,
     /// Indices of the wanted files; empty means all.
@@ -169,6 +189,7 @@ impl AddTorrent {
         Self {
             source,
             resume: None,
+            info: None,
             peers: Vec::new(),
             select: Vec::new(),
             sequential: false,

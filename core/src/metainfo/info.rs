@@ -82,15 +82,13 @@ impl Info {
     /// # Errors
     /// The first thing that is wrong.
     pub fn parse_with(raw: Bytes, rules: &Rules) -> Result<Self, MetainfoError> {
-        #[cfg(test)]
-        tests::PARSED.set(tests::PARSED.get() + 1);
         let document = bencode::decode(&raw, &bencode::Limits::TORRENT)
             .map_err(|error| MetainfoError::bencode("info", error))?;
         read(document.root(), raw.clone(), rules)
     }
 }
 
-/// Metadata that this thread has parsed: a test's view of work that ought to be done once.
+/// Metadata that this thread has parsed and hashed: a test's view of work that is a job's.
 #[cfg(test)]
 pub(crate) fn infos_parsed() -> u32 {
     tests::PARSED.get()
@@ -98,6 +96,8 @@ pub(crate) fn infos_parsed() -> u32 {
 
 /// Reads `info`, whose bytes are `raw`.
 pub(super) fn read(info: Value<'_, '_>, raw: Bytes, rules: &Rules) -> Result<Info, MetainfoError> {
+    #[cfg(test)]
+    tests::PARSED.set(tests::PARSED.get() + 1);
     let dict = info
         .as_dict()
         .ok_or_else(|| MetainfoError::wrong("info", info, "a dictionary"))?;

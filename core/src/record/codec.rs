@@ -1,6 +1,7 @@
 //! How plain values become bytes: fixed-width little-endian numbers, counted sequences.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -81,7 +82,7 @@ macro_rules! numbers {
         }
     )*};
 }
-numbers!(u8, u16, u32, u64);
+numbers!(u8, u16, u32, u64, i64);
 
 macro_rules! ids {
     ($($id:ident: $to:expr, $from:expr;)*) => {$(
@@ -236,6 +237,24 @@ impl<T: Codec> Codec for Vec<T> {
             all.push(T::take(reader)?);
         }
         Ok(all)
+    }
+}
+
+/// In the order of their keys; any other order is none that was written.
+impl<K: Codec + Ord, V: Codec> Codec for BTreeMap<K, V> {
+    fn put(&self, out: &mut Vec<u8>) {
+        (self.len() as u32).put(out);
+        for (key, value) in self {
+            key.put(out);
+            value.put(out);
+        }
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        let all = Vec::<(K, V)>::take(reader)?;
+        if !all.is_sorted_by(|a, b| a.0 < b.0) {
+            return Err(RecordError::Invalid("order of keys"));
+        }
+        Ok(all.into_iter().collect())
     }
 }
 

@@ -13,7 +13,8 @@ use crate::io::{
     SocketId, Source,
 };
 use crate::metadata::Checked;
-use crate::metainfo::{Info, Rules};
+use crate::metainfo::{Info, Rules, Torrent};
+use crate::resume::Resume;
 
 /// An input that owns its bytes.
 #[derive(Debug)]
@@ -259,10 +260,39 @@ impl Codec for Arc<Info> {
             .map_err(|_| RecordError::Invalid("metadata"))
     }
 }
-codec_enum!(Source { 0 => Magnet(text), 1 => Torrent(bytes) });
+impl Codec for Arc<Torrent> {
+    fn put(&self, out: &mut Vec<u8>) {
+        Torrent::put(self, out);
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        Torrent::take(reader).map(Self::new)
+    }
+}
+codec_struct!(Torrent {
+    info,
+    nodes,
+    trackers,
+    web_seeds,
+    comment,
+    created_by,
+    creation_date,
+    piece_layers,
+});
+codec_struct!(Resume {
+    info_hash,
+    info,
+    piece_count,
+    have,
+    downloaded,
+    uploaded,
+    peers,
+    select,
+});
+codec_enum!(Source { 0 => Magnet(text), 1 => Torrent(torrent) });
 codec_struct!(AddTorrent {
     source,
     resume,
+    info,
     peers,
     select,
     sequential,
@@ -334,19 +364,49 @@ mod tests {
             SocketAddr::new(ip, self.port)
         }
 
+        fn info(&self) -> Arc<Info> {
+            let text = format!(
+                "d6:lengthi{}e4:name1:x12:piece lengthi65536e6:pieces20:{}e",
+                u32::from(self.port) + 1,
+                "-".repeat(20)
+            );
+            Arc::new(Info::parse(text.into()).expect("it is right"))
+        }
+
+        fn torrent(&self) -> Torrent {
+            let text = || self.flag.then(|| self.text.clone());
+            Torrent {
+                info: self.info(),
+                nodes: [(self.text.clone(), self.port)].into(),
+                trackers: [[self.text.clone()].into()].into(),
+                web_seeds: text().into_iter().collect(),
+                comment: text(),
+                created_by: None,
+                creation_date: self.flag.then_some(-(self.number as i64)),
+                piece_layers: (0..self.kind % 3)
+                    .map(|layer| ([layer; 32], self.bytes.clone().into()))
+                    .collect(),
+            }
+        }
+
+        fn resume(&self) -> Resume {
+            Resume {
+                info_hash: Id20([self.kind; 20]),
+                info: self.flag.then(|| self.bytes.clone().into()),
+                piece_count: self.port.into(),
+                have: self.bytes.clone(),
+                downloaded: self.number,
+                uploaded: !self.number,
+                peers: [self.addr()].into(),
+                select: [self.port.into()].into(),
+            }
+        }
+
         fn result(&self) -> JobResult {
             match self.number % 20 {
                 12 => JobResult::Metadata(Checked::WrongHash),
                 13 => JobResult::Metadata(Checked::Unreadable),
-                14 => {
-                    let text = format!(
-                        "d6:lengthi{}e4:name1:x12:piece lengthi65536e6:pieces20:{}e",
-                        u32::from(self.port) + 1,
-                        "-".repeat(20)
-                    );
-                    let info = Info::parse(text.into()).expect("it is right");
-                    JobResult::Metadata(Checked::Right(Arc::new(info)))
-                }
+                14 => JobResult::Metadata(Checked::Right(self.info())),
                 0 => JobResult::Opened(Box::new(Opened {
                     present: self.bytes.clone(),
                 })),
@@ -386,15 +446,14 @@ mod tests {
             let id = Id20([self.kind; 20]);
             match self.number % 14 {
                 0 => Command::AddTorrent(AddTorrent {
-                    resume: self.flag.then(|| self.bytes.clone().into()),
+                    resume: self.flag.then(|| self.resume().into()),
+                    info: self.flag.then(|| self.info()),
                     peers: [self.addr()].into(),
                     select: [1, 5].into(),
                     sequential: self.flag,
                     ..AddTorrent::new(Source::Magnet(self.text.clone()))
                 }),
-                1 => {
-                    Command::AddTorrent(AddTorrent::new(Source::Torrent(self.bytes.clone().into())))
-                }
+                1 => Command::AddTorrent(AddTorrent::new(Source::Torrent(self.torrent().into()))),
                 2 => Command::RemoveTorrent(torrent),
                 3 => Command::AddPeer(torrent, self.addr()),
                 4 => Command::AddDhtNode(self.addr()),

@@ -1,6 +1,5 @@
 //! Metadata: fetched from peers, and served to them (BEP 9).
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -11,7 +10,6 @@ use super::{Event, Job, Pending, Phase, Swarm};
 use crate::event::PeerSource;
 use crate::io::{ConnId, JobError, JobResult};
 use crate::metadata::{Message as Metadata, Outcome, PIECE_LEN};
-use crate::metainfo::Info;
 use crate::resume::Resume;
 use crate::time::Instant;
 use crate::wire::Message;
@@ -169,25 +167,21 @@ impl Swarm {
         }
     }
 
-    /// Takes over what an earlier run saved; returns the bytes of the metadata, if they are there.
-    pub(super) fn read_resume(&mut self) -> Option<Bytes> {
-        let resume = self.options.resume.as_mut()?;
-        if resume.info_hash != self.hashes.short() {
-            self.options.resume = None;
-            return None;
-        }
-        let raw = resume.info.take();
+    /// Takes over what an earlier run saved.
+    pub(super) fn read_resume(&mut self) {
+        let hash = self.hashes.short();
+        self.options
+            .resume
+            .take_if(|resume| resume.info_hash != hash);
+        let Some(resume) = &mut self.options.resume else {
+            return;
+        };
+        // The metadata came with the command, if it was there.
+        resume.info = None;
         for peer in core::mem::take(&mut resume.peers) {
             self.known
                 .on_found(&self.config.swarm, PeerSource::Resume, peer);
         }
-        raw
-    }
-
-    /// The metadata that an earlier run saved, if it is right.
-    pub(super) fn parse_saved(&self, raw: Bytes) -> Option<Arc<Info>> {
-        let info = Info::parse_with(raw, &self.config.swarm.rules()).ok()?;
-        self.hashes.fit(&info.hashes).then(|| Arc::new(info))
     }
 
     /// Pieces that saved state vouches for.

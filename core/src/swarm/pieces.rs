@@ -14,9 +14,7 @@ use crate::wire::Message;
 impl Swarm {
     /// Starts with or without metadata.
     pub(super) fn start(&mut self, info: Option<Arc<Info>>, events: &mut Vec<Event>) {
-        let saved = self.read_resume();
-        // To parse metadata is much work for one input: it is done where nothing else has it.
-        let info = info.or_else(|| self.parse_saved(saved?));
+        self.read_resume();
         if let Some(info) = info {
             self.fetch = None;
             self.on_metadata(info, events);

@@ -172,7 +172,9 @@ impl Swarm {
             credit: 0,
             pieces_done: 0,
         };
-        swarm.command(Command::AddTorrent(AddTorrent::new(Source::Torrent(file))));
+        swarm.command(Command::AddTorrent(AddTorrent::new(
+            Source::torrent(file).unwrap(),
+        )));
         let present = if complete { 0xff } else { 0 };
         let opened = Opened {
             present: vec![present; (pieces as usize).div_ceil(8)],

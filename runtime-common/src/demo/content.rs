@@ -1,9 +1,10 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
+use trackerless_core::metainfo::Torrent;
 
 use crate::error::Failure;
 use crate::offline::{CreatePlan, create};
@@ -17,11 +18,21 @@ const CHUNK: usize = 256 * 1024;
 /// The file that is shared, in a temporary folder that goes away with this.
 #[derive(Debug)]
 pub(super) struct Content {
-    root: PathBuf,
+    root: Root,
     pub(super) size: u64,
     pub(super) sha256: [u8; 32],
-    pub(super) torrent: Bytes,
+    pub(super) torrent: Arc<Torrent>,
     pub(super) magnet: String,
+}
+
+/// A folder that goes away with this.
+#[derive(Debug)]
+struct Root(PathBuf);
+
+impl Root {
+    fn peer(&self, peer: usize) -> PathBuf {
+        self.0.join(format!("peer-{peer}"))
+    }
 }
 
 impl Content {
@@ -47,31 +58,30 @@ impl Content {
         let root = folder.join(format!("trackerless-demo-{:016x}", random()?));
         fs::create_dir(&root).map_err(failed)?;
         // From here on `drop` takes the folder away, whatever happens.
-        let mut this = Self {
-            root,
-            size,
-            sha256: [0; 32],
-            torrent: Bytes::new(),
-            magnet: String::new(),
-        };
-        fs::create_dir(this.folder(0)).map_err(failed)?;
-        let file = fs::File::create(this.folder(0).join(NAME)).map_err(failed)?;
-        this.sha256 = write_noise(random()?, size, file).map_err(failed)?;
+        let root = Root(root);
+        let path = root.peer(0).join(NAME);
+        fs::create_dir(root.peer(0)).map_err(failed)?;
+        let file = fs::File::create(&path).map_err(failed)?;
+        let sha256 = write_noise(random()?, size, file).map_err(failed)?;
 
         let created = create(&CreatePlan {
-            path: this.folder(0).join(NAME),
+            path,
             piece_length: Some(PIECE),
             ..CreatePlan::default()
         })?;
         let hash = created.torrent.info.hashes.short();
-        this.torrent = created.bytes.into();
-        this.magnet = format!("magnet:?xt=urn:btih:{hash}");
-        Ok(this)
+        Ok(Self {
+            root,
+            size,
+            sha256,
+            torrent: Arc::new(created.torrent),
+            magnet: format!("magnet:?xt=urn:btih:{hash}"),
+        })
     }
 
     /// Where peer number `peer` keeps its copy.
     pub(super) fn folder(&self, peer: usize) -> PathBuf {
-        self.root.join(format!("peer-{peer}"))
+        self.root.peer(peer)
     }
 
     /// Whether the copy of peer number `peer` is right.
@@ -91,10 +101,10 @@ impl Content {
     }
 }
 
-impl Drop for Content {
+impl Drop for Root {
     fn drop(&mut self) {
         // What cannot be removed is left to whoever cleans the temporary folder.
-        let _ = fs::remove_dir_all(&self.root);
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -132,19 +142,17 @@ fn free_bytes(folder: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trackerless_core::metainfo::Torrent;
 
     #[test]
     fn the_torrent_describes_the_file_and_the_folder_goes_away() {
         let content = Content::make(100_000, 1).unwrap();
-        let torrent = Torrent::parse(content.torrent.clone()).unwrap();
-        assert_eq!(torrent.info.total_length, 100_000);
-        let hash = torrent.info.hashes.short().to_string();
+        assert_eq!(content.torrent.info.total_length, 100_000);
+        let hash = content.torrent.info.hashes.short().to_string();
         assert!(content.magnet.ends_with(&hash));
         assert!(content.is_right(0) && !content.is_right(1));
         fs::write(content.folder(0).join(NAME), b"other").unwrap();
         assert!(!content.is_right(0));
-        let root = content.root.clone();
+        let root = content.root.0.clone();
         drop(content);
         assert!(!root.exists());
     }

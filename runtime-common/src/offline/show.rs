@@ -28,7 +28,7 @@ pub fn show_command(args: &ShowArgs) -> Result<u8, Failure> {
 fn magnet_of(source: &Source) -> Magnet {
     match source {
         Source::Magnet(magnet, _) => (**magnet).clone(),
-        Source::Torrent(torrent, _) => torrent.magnet(),
+        Source::Torrent(torrent) => torrent.magnet(),
     }
 }
 
@@ -57,7 +57,7 @@ pub fn show_json(source: &Source) -> Value {
         "creation_date": null,
         "magnet": magnet.to_string(),
     });
-    if let Source::Torrent(torrent, _) = source {
+    if let Source::Torrent(torrent) = source {
         let info = &torrent.info;
         let files = info.files.iter().map(
             |file| json!({ "path": file.path.join("/"), "length": file.length, "pad": file.pad }),
@@ -78,7 +78,7 @@ pub fn show_json(source: &Source) -> Value {
 
 fn version_of(source: &Source, hashes: InfoHashes) -> &'static str {
     let version = match source {
-        Source::Torrent(torrent, _) => torrent.info.version,
+        Source::Torrent(torrent) => torrent.info.version,
         Source::Magnet(..) => match (hashes.v1(), hashes.v2()) {
             (Some(_), Some(_)) => Version::Hybrid,
             (None, Some(_)) => Version::V2,
@@ -113,7 +113,7 @@ fn show_text(source: &Source) -> String {
         line("info-hash v2", &hex(&v2));
     }
     line("version", version_of(source, hashes));
-    if let Source::Torrent(torrent, _) = source {
+    if let Source::Torrent(torrent) = source {
         show_torrent(torrent, &mut line);
     }
     for (host, port) in &magnet.nodes {
@@ -130,7 +130,7 @@ fn show_text(source: &Source) -> String {
     for (host, port) in &magnet.peers {
         line("peer", &host_port(host, *port));
     }
-    if let Source::Torrent(torrent, _) = source {
+    if let Source::Torrent(torrent) = source {
         for (index, file) in torrent.info.files.iter().enumerate() {
             let path = file.path.join("/");
             let what = match &file.symlink {

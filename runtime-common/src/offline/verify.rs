@@ -208,7 +208,7 @@ fn layer_hash(torrent: &Torrent, piece: u32) -> Option<[u8; 32]> {
 /// # Errors
 /// What is wrong with the torrent, or cannot be read.
 pub fn verify_command(args: &VerifyArgs) -> Result<u8, Failure> {
-    let (torrent, _) = crate::source::torrent(&args.torrent)?;
+    let torrent = crate::source::torrent(&args.torrent)?;
     if !args.data.is_dir() {
         return Err(Failure::usage(format!(
             "--data: {}: expected the folder that holds the content",

@@ -11,7 +11,9 @@ use trackerless_core::io::{
     Opened, Output, SocketId, Source, Tag, Ticket, TorrentId, Work,
 };
 use trackerless_core::metadata::Assembled;
+use trackerless_core::metainfo::Torrent;
 use trackerless_core::record::{self, OutputHash};
+use trackerless_core::resume::Resume;
 use trackerless_core::time::{Duration, Instant};
 use trackerless_core::{Config, Engine, Event, Outbox};
 
@@ -241,17 +243,37 @@ impl Host {
         let torrent = torrent.unwrap_or(stale);
         let addr = address(script);
         let command = match script.byte() % 14 {
-            0 | 1 => Command::AddTorrent(AddTorrent::new(Source::Torrent(Bytes::from(
-                super::script::torrent(),
-            )))),
+            0 | 1 => {
+                let source = Source::torrent(super::script::torrent()).expect("a torrent");
+                Command::AddTorrent(AddTorrent::new(source))
+            }
             2 => {
                 let link = String::from_utf8_lossy(script.string()).into_owned();
                 Command::AddTorrent(AddTorrent::new(Source::Magnet(link)))
             }
-            3 => Command::AddTorrent(AddTorrent {
-                resume: Some(Bytes::copy_from_slice(script.string())),
-                ..AddTorrent::new(Source::Magnet(hex(&id)))
-            }),
+            3 => {
+                // Of the torrent that is asked for, or of the one that runs are about.
+                let known = Torrent::parse(super::script::torrent().into()).expect("a torrent");
+                let asked = match script.byte() % 2 {
+                    0 => Id20(id),
+                    _ => known.info.hashes.short(),
+                };
+                let count = u32::from(script.byte() % 5);
+                Command::AddTorrent(AddTorrent {
+                    resume: Some(Box::new(Resume {
+                        info_hash: asked,
+                        piece_count: count,
+                        have: script.string().to_vec(),
+                        downloaded: u64::from(script.long()),
+                        peers: vec![addr],
+                        select: vec![u32::from(script.byte()); usize::from(script.byte() % 3)],
+                        ..Resume::default()
+                    })),
+                    info: (script.byte() < 128).then_some(known.info),
+                    check: script.byte() < 128,
+                    ..AddTorrent::new(Source::Magnet(hex(&asked.0)))
+                })
+            }
             4 => Command::RemoveTorrent(torrent),
             5 | 6 => Command::AddPeer(torrent, addr),
             7 => Command::AddDhtNode(addr),

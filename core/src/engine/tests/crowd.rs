@@ -86,7 +86,7 @@ impl Crowd {
     }
 
     fn add(&mut self, name: &str, length: usize) -> TorrentId {
-        let add = AddTorrent::new(Source::Torrent(file(name, length)));
+        let add = AddTorrent::new(Source::torrent(file(name, length)).unwrap());
         self.give(command(1, Command::AddTorrent(add)));
         let torrent = *self.engine.by_hash.values().max().expect("it was added");
         self.infos.insert(torrent, length);

@@ -147,7 +147,7 @@ const KEEP_ALIVE: &[u8] = &[0; 4];
 
 #[test]
 fn one_that_takes_nothing_leaves_the_others_their_blocks_and_is_closed_in_the_end() {
-    let source = Source::Torrent(large_torrent(4));
+    let source = Source::torrent(large_torrent(4)).unwrap();
     // As much as one of very many torrents gets.
     let mut host = Host::new(source, |config| config.limits.read_budget = 256 * 1024);
     let hog = host.join();
@@ -181,7 +181,7 @@ fn one_that_takes_nothing_leaves_the_others_their_blocks_and_is_closed_in_the_en
 #[test]
 fn metadata_counts_against_the_rate_of_uploads() {
     let rate = 16 * 1024;
-    let source = Source::Torrent(large_torrent(4_000));
+    let source = Source::torrent(large_torrent(4_000)).unwrap();
     let mut host = Host::new(source, |config| config.limits.upload_rate = rate);
     host.wait(Duration::from_secs(2));
     let peer = host.join();
@@ -207,7 +207,7 @@ fn metadata_counts_against_the_rate_of_uploads() {
 
 #[test]
 fn a_bitfield_longer_than_the_torrents_is_refused_by_its_length() {
-    let mut host = Host::new(Source::Torrent(large_torrent(20)), |_| {});
+    let mut host = Host::new(Source::torrent(large_torrent(20)).unwrap(), |_| {});
     // 20 pieces are 3 bytes; the message has a number as well.
     for (length, refused) in [(4, false), (5, true), (1 << 20, true)] {
         let conn = host.join();
@@ -219,35 +219,58 @@ fn a_bitfield_longer_than_the_torrents_is_refused_by_its_length() {
 }
 
 #[test]
-fn saved_metadata_is_read_once() {
+fn what_the_host_has_read_is_not_read_again() {
     let file = large_torrent(100);
-    let info = file.slice(7..file.len() - 1);
-    let parsed = crate::metainfo::Info::parse(info.clone()).expect("right metadata");
+    let torrent = crate::metainfo::Torrent::parse(file).expect("a torrent");
+    let info = alloc::sync::Arc::clone(&torrent.info);
+    let other = crate::metainfo::Torrent::parse(large_torrent(4)).expect("a torrent");
+    let link = format!("magnet:?xt=urn:btih:{}", info.hashes.short());
     let resume = crate::resume::Resume {
-        info_hash: parsed.hashes.short(),
-        info: Some(info),
-        piece_count: 0,
-        have: Vec::new(),
-        downloaded: 0,
-        uploaded: 0,
-        peers: Vec::new(),
-        select: Vec::new(),
+        info_hash: info.hashes.short(),
+        info: Some(info.raw.clone()),
+        ..Default::default()
     };
-    let mut data = Vec::new();
-    resume.encode(&mut data);
-    let link = format!("magnet:?xt=urn:btih:{}", parsed.hashes.short());
-    for (source, times) in [
-        (Source::Magnet(link), 1),
-        // A torrent file has its own.
-        (Source::Torrent(file), 0),
-    ] {
+    let known = |source, saved| {
         let (mut engine, mut out, now) = engine();
         let mut add = AddTorrent::new(source);
-        add.resume = Some(data.clone().into());
+        add.resume = Some(Box::new(resume.clone()));
+        add.info = saved;
         let before = crate::metainfo::infos_parsed();
         engine.handle(now, command(1, Command::AddTorrent(add)), &mut out);
         assert_eq!(engine.torrents().count(), 1);
-        assert_eq!(crate::metainfo::infos_parsed() - before, times);
+        assert_eq!(crate::metainfo::infos_parsed(), before);
+        out.drain().find_map(|output| match output {
+            Output::Event(Event::Metadata { info, .. }) => Some(info.hashes),
+            _ => None,
+        })
+    };
+    let magnet = || Source::Magnet(link.clone());
+    assert_eq!(known(magnet(), Some(info.clone())), Some(info.hashes));
+    let file = Source::Torrent(torrent.into());
+    assert_eq!(known(file, Some(other.info.clone())), Some(info.hashes));
+    // That of another torrent is not taken for this one's, and nobody parses what resume data has.
+    assert_eq!(known(magnet(), Some(other.info)), None);
+    assert_eq!(known(magnet(), None), None);
+}
+
+#[test]
+fn a_torrent_of_more_pieces_than_allowed_is_refused_whoever_read_it() {
+    let (mut engine, mut out, now) = engine_with(|config| config.swarm.max_pieces = 19);
+    for (pieces, taken) in [(20, false), (19, true)] {
+        let add = AddTorrent::new(Source::torrent(large_torrent(pieces)).unwrap());
+        engine.handle(now, command(1, Command::AddTorrent(add)), &mut out);
+        let refused = out.drain().find_map(|output| match output {
+            Output::Event(Event::CommandDone { result, .. }) => result.err(),
+            _ => None,
+        });
+        assert_eq!(refused.is_none(), taken, "{refused:?}");
+        if let Some(why) = refused {
+            let why = format!("{why:?}");
+            assert!(
+                why.contains("20 pieces") && why.contains("at most 19"),
+                "{why}"
+            );
+        }
     }
 }
 

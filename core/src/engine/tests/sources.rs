@@ -96,7 +96,7 @@ impl Host {
     /// Adds a torrent of `pieces` pieces whose storage is opened with that result; whatever it
     /// asks for next stays undone.
     fn open(&mut self, name: &str, pieces: usize, result: JobResult) -> TorrentId {
-        let torrent = self.add(Source::Torrent(file(name, pieces * 65_536)));
+        let torrent = self.add(Source::torrent(file(name, pieces * 65_536)).unwrap());
         let (job, _) = self.jobs.remove(0);
         self.give(Input::JobDone { job, result });
         torrent
@@ -155,7 +155,7 @@ fn a_seeder_is_announced_once_it_knows_that_it_is_one_and_a_leecher_at_once() {
     let leecher = host.add(Source::Magnet(MAGNET.into()));
     host.pass(Duration::from_secs(1));
     assert_eq!(host.asked(leecher), 1);
-    let seeder = host.add(Source::Torrent(file("seed", 8 * 65_536)));
+    let seeder = host.add(Source::torrent(file("seed", 8 * 65_536)).unwrap());
     for _ in 0..8 {
         // Opening, and most of the check.
         host.work(1);
@@ -235,7 +235,7 @@ fn an_address_that_led_back_to_us_is_remembered_for_every_torrent() {
     host.events.clear();
     assert_eq!(host.engine.own_addrs, [outside(2), outside(3)]);
     host.give(command(1, Command::AddPeer(torrent, outside(3))));
-    let other = host.add(Source::Torrent(file("other", 65_536)));
+    let other = host.add(Source::torrent(file("other", 65_536)).unwrap());
     host.give(command(1, Command::AddPeer(other, outside(3))));
     host.pass(Duration::from_secs(3_600));
     assert_eq!(host.found(outside(3)), 0);

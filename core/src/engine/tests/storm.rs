@@ -19,7 +19,7 @@ fn handshake(engine: &Engine, peer_id: u8) -> BytesMut {
 /// An engine with one torrent whose storage is open and empty.
 fn sharing(change: impl FnOnce(&mut Config)) -> (Engine, Outbox, Instant) {
     let (mut engine, mut out, now) = engine_with(change);
-    let add = AddTorrent::new(Source::Torrent(torrent_file()));
+    let add = AddTorrent::new(Source::torrent(torrent_file()).unwrap());
     engine.handle(now, command(1, Command::AddTorrent(add)), &mut out);
     work(&mut engine, now, &mut out);
     (engine, out, now)

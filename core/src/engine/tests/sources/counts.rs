@@ -76,7 +76,7 @@ fn idle_ticks(upload_rate: u64) -> usize {
         config.dht.enabled = false;
         config.limits.upload_rate = upload_rate;
     });
-    host.add(Source::Torrent(file("seed", 2 * 65_536)));
+    host.add(Source::torrent(file("seed", 2 * 65_536)).unwrap());
     host.work(100);
     host.pass(Duration::from_secs(60));
     let end = host.now + Duration::from_secs(3_600);
@@ -101,7 +101,7 @@ fn only_what_is_uploaded_waits_for_a_limit_of_uploads() {
         config.limits.upload_rate = 300_000;
     });
     let seeds = [1, 2, 3].map(|n| {
-        let torrent = host.add(Source::Torrent(file(&format!("{n}"), 2 * 65_536)));
+        let torrent = host.add(Source::torrent(file(&format!("{n}"), 2 * 65_536)).unwrap());
         host.work(100);
         host.give(command(2, Command::AddPeer(torrent, addr(60 + n, 5000))));
         host.pass(Duration::from_secs(1));

@@ -146,7 +146,7 @@ fn a_failed_announce_is_told() {
 fn a_private_torrent_is_not_announced() {
     for private in [false, true] {
         let mut host = Host::with_group(|_| {});
-        let torrent = host.add(Source::Torrent(super::private::torrent(private)));
+        let torrent = host.add(Source::torrent(super::private::torrent(private)).unwrap());
         host.work(100);
         host.pass(Duration::from_secs(60));
         host.hears_of(torrent, addr(9, 6771), 4000);

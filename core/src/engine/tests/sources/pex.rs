@@ -122,7 +122,7 @@ fn exchange(source: Source, pex: bool) -> (bool, usize, bool, Vec<SourceStatus>)
 
 #[test]
 fn peers_are_told_of_each_other_and_what_they_tell_is_tried() {
-    let public = exchange(Source::Torrent(torrent(false)), true);
+    let public = exchange(Source::torrent(torrent(false)).unwrap(), true);
     let (offered, told, tried, statuses) = public;
     assert!(offered && told == 2 && tried, "{offered} {told} {tried}");
     assert!(statuses.iter().all(|status| *status == SourceStatus::Idle) && !statuses.is_empty());
@@ -131,9 +131,15 @@ fn peers_are_told_of_each_other_and_what_they_tell_is_tried() {
 #[test]
 fn nothing_is_exchanged_in_a_private_torrent_nor_where_that_is_declined() {
     let off = (false, 0, false, [SourceStatus::Disabled].into());
-    assert_eq!(exchange(Source::Torrent(torrent(true)), true), off);
-    assert_eq!(exchange(Source::Torrent(torrent(false)), false), off);
-    assert_eq!(exchange(Source::Torrent(torrent(true)), false), off);
+    assert_eq!(exchange(Source::torrent(torrent(true)).unwrap(), true), off);
+    assert_eq!(
+        exchange(Source::torrent(torrent(false)).unwrap(), false),
+        off
+    );
+    assert_eq!(
+        exchange(Source::torrent(torrent(true)).unwrap(), false),
+        off
+    );
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Host {
 /// whether PORT was sent to a peer, and whether a peer's own PORT was used.
 fn heard(private: bool) -> (usize, bool, bool) {
     let mut host = Host::with_node();
-    let torrent = host.add(Source::Torrent(torrent(private)));
+    let torrent = host.add(Source::torrent(torrent(private)).unwrap());
     host.work(100);
     let mut queries = host.talk(Duration::from_secs(60));
     let peer_node = 9000;

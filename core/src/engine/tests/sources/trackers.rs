@@ -114,7 +114,7 @@ fn a_private_torrent_asks_its_tracker_and_nobody_else() {
     host.give(command(1, Command::AddDhtNode(addr(50, 7000))));
     host.pass(Duration::from_secs(1));
     host.datagrams.clear();
-    let torrent = host.add(Source::Torrent(torrent(true)));
+    let torrent = host.add(Source::torrent(torrent(true)).unwrap());
     host.work(100);
     host.pass(Duration::from_secs(1));
     let announce = host.announced(&[127, 0, 0, 9, 0, 80]);
@@ -131,7 +131,7 @@ fn without_trackers_nothing_is_sent_or_looked_up() {
         config.lsd.enabled = false;
         config.tracker.enabled = false;
     });
-    host.add(Source::Torrent(torrent(false)));
+    host.add(Source::torrent(torrent(false)).unwrap());
     let name = format!("{MAGNET}&tr=http%3A%2F%2Ft.example%2Fannounce");
     host.add(Source::Magnet(name));
     // As `answer` does what is asked for names and URLs.
@@ -155,7 +155,7 @@ fn a_shutdown_says_goodbye_and_waits_no_longer_than_it_may() {
             config.dht.enabled = false;
             config.lsd.enabled = false;
         });
-        host.add(Source::Torrent(torrent(false)));
+        host.add(Source::torrent(torrent(false)).unwrap());
         host.work(100);
         host.pass(Duration::from_secs(1));
         host.announced(&[]);
