@@ -1,5 +1,8 @@
 //! `trackerless-sim`: runs built-in scenarios and replays recordings.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -64,28 +67,48 @@ fn main() -> ExitCode {
     let matches = definition.try_get_matches();
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() => {
-            eprintln!("trackerless-sim: {}", one_line(&error.to_string()));
-            return ExitCode::from(2);
-        }
+        Err(error) if error.use_stderr() => return wrong(one_line(&error.to_string())),
         // Help or version, which was asked for.
         Err(error) => error.exit(),
     };
-    match cli.command {
-        Command::List => {
-            for scenario in scenario::all() {
-                println!("{:12} {}", scenario.name, scenario.about);
-            }
-            ExitCode::SUCCESS
-        }
+    let out = &mut io::stdout().lock();
+    let done = match cli.command {
+        Command::List => list(out),
         Command::Run {
             scenario,
             seed,
             trace,
-        } => run(&scenario, seed, trace.as_deref()),
-        Command::Campaign { scenarios, seeds } => campaign(&scenarios, seeds),
-        Command::Replay { file } => replay_file(&file),
+        } => run(&scenario, seed, trace.as_deref(), out),
+        Command::Campaign { scenarios, seeds } => campaign(&scenarios, seeds, out),
+        Command::Replay { file } => replay_file(&file, out),
+    };
+    match done.and_then(|code| out.flush().map(|()| code)) {
+        Ok(code) => code,
+        // Who goes away while reading has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(format_args!("standard output: {error}"));
+            ExitCode::FAILURE
+        }
     }
+}
+
+/// Says something to people; nobody is left to be told if that fails.
+fn tell(message: impl Display) {
+    let _ = writeln!(io::stderr(), "trackerless-sim: {message}");
+}
+
+/// The command line, or a file named there, is wrong.
+fn wrong(message: impl Display) -> ExitCode {
+    tell(message);
+    ExitCode::from(2)
+}
+
+fn list(out: &mut impl Write) -> io::Result<ExitCode> {
+    for scenario in scenario::all() {
+        writeln!(out, "{:12} {}", scenario.name, scenario.about)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The parser's message without its usage block: what is wrong, and the near miss.
@@ -105,24 +128,24 @@ fn unknown(name: &str) -> ExitCode {
         .iter()
         .map(|scenario| scenario.name)
         .collect();
-    eprintln!(
-        "trackerless-sim: {name}: no such scenario; expected one of {}",
-        known.join(", ")
-    );
-    ExitCode::from(2)
+    let known = known.join(", ");
+    wrong(format_args!(
+        "{name}: no such scenario; expected one of {known}"
+    ))
 }
 
-fn run(name: &str, seed: u64, trace: Option<&Path>) -> ExitCode {
+fn run(name: &str, seed: u64, trace: Option<&Path>, out: &mut impl Write) -> io::Result<ExitCode> {
     let Some(mut scenario) = scenario::find(name) else {
-        return unknown(name);
+        return Ok(unknown(name));
     };
+    let unwritable = |path: &Path, error| Ok(wrong(format_args!("{}: {error}", path.display())));
     // A file that cannot be written is told before the run.
     let mut lines = None;
     if let Some(path) = trace {
         scenario.explain = true;
         match File::create(path) {
             Ok(file) => lines = Some((path, BufWriter::new(file))),
-            Err(error) => return unwritable(path, &error),
+            Err(error) => return unwritable(path, error),
         }
     }
     let begun = Instant::now();
@@ -131,38 +154,33 @@ fn run(name: &str, seed: u64, trace: Option<&Path>) -> ExitCode {
     if let Some((path, mut file)) = lines
         && let Err(error) = write_trace(&report, &mut file)
     {
-        return unwritable(path, &error);
+        return unwritable(path, error);
     }
-    println!("scenario        {name}, seed {seed}: {}", scenario.about);
-    println!("virtual time    {:.3} s", report.elapsed.as_secs_f64());
-    println!(
-        "inputs handled  {} ({:.0} a second)",
-        report.handled,
-        report.handled as f64 / wall
-    );
+    let (handled, elapsed) = (report.handled, report.elapsed.as_secs_f64());
+    let rate = handled as f64 / wall;
+    writeln!(
+        out,
+        "scenario        {name}, seed {seed}: {}",
+        scenario.about
+    )?;
+    writeln!(out, "virtual time    {elapsed:.3} s")?;
+    writeln!(out, "inputs handled  {handled} ({rate:.0} a second)")?;
     let mut times: Vec<_> = report.completed.iter().flatten().copied().collect();
     times.sort_unstable();
-    println!(
-        "completed       {} of {}",
-        times.len(),
-        report.completed.len()
-    );
+    let (done, all) = (times.len(), report.completed.len());
+    writeln!(out, "completed       {done} of {all}")?;
     if let (Some(first), Some(last)) = (times.first(), times.last()) {
-        let median = times[times.len() / 2];
-        println!(
-            "completion      first {:.3} s, median {:.3} s, last {:.3} s",
-            first.as_secs_f64(),
-            median.as_secs_f64(),
-            last.as_secs_f64()
-        );
+        let [first, median, last] = [*first, times[done / 2], *last].map(|it| it.as_secs_f64());
+        writeln!(
+            out,
+            "completion      first {first:.3} s, median {median:.3} s, last {last:.3} s"
+        )?;
     }
-    println!("found by DHT    {}", report.found_by_dht);
-    println!("found by PEX    {}", report.found_by_pex);
-    println!("trace root      {}", report.root);
-    for failure in &report.failures {
-        eprintln!("trackerless-sim: {failure}");
-    }
-    ExitCode::from(u8::from(!report.failures.is_empty()))
+    writeln!(out, "found by DHT    {}", report.found_by_dht)?;
+    writeln!(out, "found by PEX    {}", report.found_by_pex)?;
+    writeln!(out, "trace root      {}", report.root)?;
+    report.failures.iter().for_each(tell);
+    Ok(ExitCode::from(u8::from(!report.failures.is_empty())))
 }
 
 fn write_trace(report: &Report, file: &mut impl Write) -> io::Result<()> {
@@ -172,50 +190,46 @@ fn write_trace(report: &Report, file: &mut impl Write) -> io::Result<()> {
     file.flush()
 }
 
-fn unwritable(path: &Path, error: &io::Error) -> ExitCode {
-    eprintln!("trackerless-sim: {}: {error}", path.display());
-    ExitCode::from(2)
-}
-
-fn campaign(names: &[String], seeds: std::ops::Range<u64>) -> ExitCode {
+fn campaign(
+    names: &[String],
+    seeds: std::ops::Range<u64>,
+    out: &mut impl Write,
+) -> io::Result<ExitCode> {
     let mut failed = 0;
     let mut runs = 0;
     for name in names {
         let Some(scenario) = scenario::find(name) else {
-            return unknown(name);
+            return Ok(unknown(name));
         };
         for seed in seeds.clone() {
             runs += 1;
             for failure in scenario.run(seed).failures {
                 failed += 1;
-                eprintln!("{failure}; repeat: trackerless-sim run {name} --seed {seed}");
+                tell(format_args!(
+                    "{failure}; repeat: trackerless-sim run {name} --seed {seed}"
+                ));
             }
         }
     }
-    println!("{runs} runs, {failed} failures");
-    ExitCode::from(u8::from(failed > 0))
+    writeln!(out, "{runs} runs, {failed} failures")?;
+    Ok(ExitCode::from(u8::from(failed > 0)))
 }
 
-fn replay_file(path: &Path) -> ExitCode {
+fn replay_file(path: &Path, out: &mut impl Write) -> io::Result<ExitCode> {
+    let unreadable = |error: &dyn Display| Ok(wrong(format_args!("{}: {error}", path.display())));
     let file = match std::fs::read(path) {
         Ok(file) => file,
-        Err(error) => {
-            eprintln!("trackerless-sim: {}: {error}", path.display());
-            return ExitCode::from(2);
-        }
+        Err(error) => return unreadable(&error),
     };
     match replay::replay(&file) {
         Ok(seen) => {
-            println!("inputs {}  outputs {}", seen.inputs, seen.outputs);
-            println!("output hash {:016x}", seen.output_hash);
+            writeln!(out, "inputs {}  outputs {}", seen.inputs, seen.outputs)?;
+            writeln!(out, "output hash {:016x}", seen.output_hash)?;
             if seen.cut_off > 0 {
-                println!("cut off     {} bytes of a last record", seen.cut_off);
+                writeln!(out, "cut off     {} bytes of a last record", seen.cut_off)?;
             }
-            ExitCode::SUCCESS
+            Ok(ExitCode::SUCCESS)
         }
-        Err(error) => {
-            eprintln!("trackerless-sim: {}: {error}", path.display());
-            ExitCode::from(2)
-        }
+        Err(error) => unreadable(&error),
     }
 }

@@ -246,10 +246,7 @@ impl Scenario {
             sim.command(host, after, Tag(2), Command::AddTorrent(add));
             leechers.push(host);
         }
-        let all = leechers.clone();
-        let finished = sim.run_until(self.within, |sim| {
-            all.iter().all(|host| completed(sim, *host).is_some())
-        })?;
+        let finished = self.wait_for(sim, &leechers)?;
         Ok((leechers, finished))
     }
 
@@ -290,11 +287,15 @@ impl Scenario {
             sim.command(host, after, Tag(2), Command::AddTorrent(add));
             leechers.push(host);
         }
-        let all = leechers.clone();
-        let finished = sim.run_until(self.within, |sim| {
-            all.iter().all(|host| completed(sim, *host).is_some())
-        })?;
+        let finished = self.wait_for(sim, &leechers)?;
         Ok((leechers, finished))
+    }
+
+    /// Runs until all of `hosts` are complete or the scenario's time is over; returns which.
+    fn wait_for(&self, sim: &mut Sim, hosts: &[HostId]) -> Result<bool, SimError> {
+        sim.run_until(self.within, |sim| {
+            hosts.iter().all(|host| completed(sim, *host).is_some())
+        })
     }
 
     fn publish(&self, seed: u64) -> Published {

@@ -1,6 +1,6 @@
 //! A wrong command line is told in one line, with status 2.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 #[test]
 fn what_is_wrong_is_told_in_one_line_with_status_2() {
@@ -43,6 +43,27 @@ fn help_is_printed_where_it_is_asked_for() {
         .expect("the command runs");
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&output.stdout).contains("replay"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn results_that_cannot_be_written_are_an_error_and_a_reader_that_leaves_is_none() {
+    let list = |stdout: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trackerless-sim"));
+        let output = command.arg("list").stdout(stdout).stderr(Stdio::piped());
+        let output = output.spawn().expect("it runs").wait_with_output();
+        let output = output.expect("it ends");
+        let said = String::from_utf8(output.stderr).expect("it is text");
+        (output.status.code(), said)
+    };
+    let full = std::fs::File::create("/dev/full").expect("the device");
+    let (code, said) = list(full.into());
+    assert_eq!(code, Some(1));
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("standard output"), "{said}");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    assert_eq!(list(writer.into()), (Some(0), String::new()));
 }
 
 fn run_demo(more: &[&str]) -> String {
