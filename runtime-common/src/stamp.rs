@@ -16,7 +16,7 @@ use std::time::UNIX_EPOCH;
 use trackerless_core::bencode::{self, Writer};
 use trackerless_core::metainfo::Info;
 
-use crate::storage::lock;
+use crate::storage::{lock, parts_name, shared_pieces};
 
 /// How much later than our last sign of life our own last write may show, nanoseconds: it is
 /// announced first, and clocks of file systems are coarse. Changes by others within this time of
@@ -91,10 +91,16 @@ impl Stamp {
     /// those of files in another folder, and of files that others changed.
     pub(crate) fn keep_vouched(&self, info: &Info, folder: &Path, journal: &Path, have: &mut [u8]) {
         let here = fs::canonicalize(folder).is_ok_and(|root| root == self.folder);
-        if !here || self.files.len() != info.files.len() {
+        // The last one is what is kept beside the content.
+        if !here || self.files.len() != info.files.len() + 1 {
             have.fill(0);
             return;
         }
+        let mut clear = |piece: u32| {
+            if let Some(byte) = have.get_mut(piece as usize / 8) {
+                *byte &= !(0x80 >> (piece % 8));
+            }
+        };
         let journal = Journaled::read(journal, self.journal).unwrap_or_default();
         for (index, (file, seen)) in info.files.iter().zip(&self.files).enumerate() {
             if file.pad || file.length == 0 {
@@ -104,11 +110,12 @@ impl Stamp {
             if now == *seen || journal.explains(index as u32, *seen, now) {
                 continue;
             }
-            for piece in info.pieces_of_file(index) {
-                if let Some(byte) = have.get_mut(piece as usize / 8) {
-                    *byte &= !(0x80 >> (piece % 8));
-                }
-            }
+            info.pieces_of_file(index).for_each(&mut clear);
+        }
+        let index = info.files.len();
+        let (seen, now) = (self.files[index], look_beside(&self.folder, info));
+        if now != seen && !journal.explains(index as u32, seen, now) {
+            shared_pieces(info).into_iter().for_each(clear);
         }
     }
 }
@@ -232,17 +239,19 @@ impl Watch {
         };
         // Files written meanwhile look otherwise by now; the journal tells of them.
         changed.extend(&lock(&self.state).written);
-        let one = |index: usize| {
-            let file = info.files.get(index).filter(|file| !file.pad)?;
-            look(&folder, &file.path)
+        let count = info.files.len() + 1;
+        let one = |index: usize| match info.files.get(index) {
+            Some(file) if file.pad => None,
+            Some(file) => look(&folder, &file.path),
+            None => look_beside(&folder, info),
         };
-        if seen.len() == info.files.len() {
+        if seen.len() == count {
             // Others' changes are not looked for: they must not be taken for our own.
             for index in changed.into_iter().map(|index| index as usize) {
                 seen[index] = one(index);
             }
         } else {
-            seen = (0..info.files.len()).map(one).collect();
+            seen = (0..count).map(one).collect();
         }
         let mut state = lock(&self.state);
         state.saved = journal;
@@ -275,6 +284,11 @@ fn look(root: &Path, path: &[String]) -> Seen {
     let path = path.iter().fold(root.to_owned(), |at, it| at.join(it));
     let meta = fs::symlink_metadata(path).ok()?;
     Some((meta.len(), changed(&meta)?))
+}
+
+/// What is kept beside the content, of pieces that reach into files which were not asked for.
+fn look_beside(root: &Path, info: &Info) -> Seen {
+    look(root, &[parts_name(info)])
 }
 
 /// Nanoseconds since 1970.

@@ -528,7 +528,9 @@ impl Sim {
         let disk = &mut host.disk;
         match work {
             Work::CheckMetadata { assembled, .. } => JobResult::Metadata(assembled.check()),
-            Work::Open { torrent, info } => disk.open(torrent, info, host.spec.content.as_ref()),
+            Work::Open { torrent, info, .. } => {
+                disk.open(torrent, info, host.spec.content.as_ref())
+            }
             Work::Read {
                 torrent,
                 piece,

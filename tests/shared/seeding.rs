@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::process::Child;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -21,7 +22,10 @@ const ALONE: [&str; 6] = [
     "--json",
 ];
 
-/// A `seed` that runs until the test ends.
+/// Far more than anything here takes: what is waited for in vain is a failure, not a hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A command that runs until the test ends, as a `seed`.
 struct Seeder {
     child: Child,
     address: String,
@@ -31,33 +35,43 @@ impl Seeder {
     /// Serves `torrent` from the folder `data`, all of which must be right.
     fn start(folder: &Path, torrent: &str, data: &str, more: &[&str]) -> Self {
         let line = ["seed", torrent, "--data", data, "--state-dir", "seeder-state"];
-        let mut child = command(folder, &[&line[..], &ALONE, more].concat())
+        let verified = |event: &Value| event["event"] == "verified";
+        let (seeder, verified) = Self::ready(folder, &[&line[..], more].concat(), verified);
+        assert_eq!(verified["pieces_bad"], 0, "{torrent} in {data}");
+        seeder
+    }
+
+    /// Starts a command and waits until it tells something that `is` what is waited for.
+    fn ready(folder: &Path, line: &[&str], is: impl Fn(&Value) -> bool) -> (Self, Value) {
+        let mut child = command(folder, &[line, &ALONE].concat())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
             .expect("the command runs");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let mut until = |name: &str| {
+        let mut until = |is: &dyn Fn(&Value) -> bool| {
             lines
                 .by_ref()
                 .map_while(Result::ok)
                 .map(|line| serde_json::from_str::<Value>(&line).expect("an object"))
-                .find(|event| event["event"] == name)
+                .find(is)
+                .expect("it tells what is waited for")
         };
-        let listening = until("listening").expect("it listens");
-        let verified = until("verified").expect("it has looked at everything");
-        assert_eq!(verified["pieces_bad"], 0, "{torrent} in {data}");
+        let listening = until(&|event| event["event"] == "listening");
+        let told = until(&is);
         // What it tells later has somewhere to go.
         std::thread::spawn(move || lines.for_each(drop));
-        Self {
+        let seeder = Self {
             child,
             address: listening["address"].as_str().expect("a text").to_owned(),
-        }
+        };
+        (seeder, told)
     }
 
-    fn stop(mut self) {
+    /// Interrupts it and waits for its end.
+    fn stop(mut self) -> Option<i32> {
         interrupt(&self.child);
-        self.child.wait().expect("it ends");
+        self.child.wait().expect("it ends").code()
     }
 }
 
@@ -71,12 +85,30 @@ impl Drop for Seeder {
 /// What a `download` of `source` into the folder `out` told, and its exit status.
 fn download(folder: &Path, source: &str, out: &str, more: &[&str]) -> (Option<i32>, Vec<Value>) {
     let line = ["download", source, "-o", out, "--state-dir", "state"];
-    let output = run(folder, &[&line[..], &ALONE, more].concat());
-    let told = text(&output.stdout);
-    let events = told
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("an object"));
-    (output.status.code(), events.collect())
+    let mut child = command(folder, &[&line[..], &ALONE, more].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .expect("the command runs");
+    let stdout = child.stdout.take().expect("it is piped");
+    let reader = std::thread::spawn(move || {
+        let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+        let events = lines.map(|line| serde_json::from_str(&line).expect("an object"));
+        events.collect::<Vec<Value>>()
+    });
+    let begun = Instant::now();
+    let status = loop {
+        match child.try_wait().expect("it can be waited for") {
+            Some(status) => break status.code(),
+            None if begun.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
+            None => {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("it does not end: {:?}", reader.join());
+            }
+        }
+    };
+    (status, reader.join().expect("what it told"))
 }
 
 /// As [`download`], which must end as it should; returns the bytes of content that were fetched.
@@ -86,6 +118,19 @@ fn downloaded(folder: &Path, source: &str, out: &str, more: &[&str]) -> u64 {
     let complete = told.iter().find(|event| event["event"] == "complete");
     let complete = complete.unwrap_or_else(|| panic!("it is not complete: {told:?}"));
     complete["downloaded"].as_u64().expect("a number")
+}
+
+/// How many pieces were hashed in a run of which this is the recording.
+#[allow(dead_code)]
+fn pieces_hashed(recording: &Path) -> usize {
+    use trackerless_core::io::{Input, JobResult};
+    let recorded = fs::read(recording).expect("it is there");
+    let (_, records) = trackerless_core::record::Reader::open(&recorded).expect("a recording");
+    let hashed = |input: Input<'_>| {
+        matches!(input, Input::JobDone { result: JobResult::Hashed(_), .. })
+    };
+    let records = records.map(|record| record.expect("it is whole"));
+    records.map(|record| record.input.feed(hashed)).filter(|it| *it).count()
 }
 
 /// What is at a path.

@@ -236,7 +236,11 @@ impl Engine {
         let work = match job {
             Job::Save(resume) => Work::SaveResume { torrent, resume },
             Job::CheckMetadata(assembled) => Work::CheckMetadata { torrent, assembled },
-            Job::Open(info) => Work::Open { torrent, info },
+            Job::Open(info, select) => Work::Open {
+                torrent,
+                info,
+                select,
+            },
             Job::Read(block) => Work::Read {
                 torrent,
                 piece: block.piece,

@@ -251,7 +251,18 @@ impl Outbox {
                 Work::CheckMetadata { torrent, assembled } => {
                     self.job(job, Work::CheckMetadata { torrent, assembled });
                 }
-                Work::Open { torrent, info } => self.job(job, Work::Open { torrent, info }),
+                Work::Open {
+                    torrent,
+                    info,
+                    select,
+                } => self.job(
+                    job,
+                    Work::Open {
+                        torrent,
+                        info,
+                        select,
+                    },
+                ),
                 Work::Read {
                     torrent,
                     piece,

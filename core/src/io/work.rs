@@ -32,6 +32,9 @@ pub enum Work<'o> {
         torrent: TorrentId,
         /// Files, pieces, hashes.
         info: Arc<Info>,
+        /// Indices of the wanted files; empty means all. No other file is made or written: what a
+        /// piece has in others is to be kept elsewhere, so that the piece can be read as a whole.
+        select: Arc<[u32]>,
     },
     /// Reads `length` bytes at `begin` of `piece`; answered by `Read`.
     Read {

@@ -103,9 +103,14 @@ impl OutputHash {
                 parts.iter().for_each(|part| self.bytes(part));
                 self.debug(assembled.hashes());
             }
-            Work::Open { torrent, info } => {
+            Work::Open {
+                torrent,
+                info,
+                select,
+            } => {
                 self.numbers(&[1, torrent.to_bits()]);
                 self.bytes(&info.raw);
+                self.debug(select);
             }
             Work::Read {
                 torrent,

@@ -156,7 +156,7 @@ pub enum Job {
     /// See [`crate::io::Work::CheckMetadata`].
     CheckMetadata(Arc<Assembled>),
     /// See [`crate::io::Work::Open`].
-    Open(Arc<Info>),
+    Open(Arc<Info>, Arc<[u32]>),
     /// See [`crate::io::Work::Read`].
     Read(BlockRef),
     /// See [`crate::io::Work::Write`].

@@ -67,7 +67,8 @@ impl Swarm {
             self.options.sequential,
             &self.config.swarm,
         ));
-        self.job(Pending::Open, Job::Open(info), events);
+        let select = self.options.select.as_slice().into();
+        self.job(Pending::Open, Job::Open(info, select), events);
     }
 
     /// The answer to a job.

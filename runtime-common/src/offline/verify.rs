@@ -100,6 +100,7 @@ pub fn verify(torrent: &Torrent, data: &Path) -> Result<Verified, Failure> {
         Work::Open {
             torrent: id,
             info: Arc::clone(info),
+            select: Arc::default(),
         },
     );
     if let (_, JobResult::Failed(error)) = receive() {

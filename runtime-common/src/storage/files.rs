@@ -12,14 +12,17 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use rustix::fs::{self as rfs, Mode, OFlags};
 use rustix::io::Errno;
-use trackerless_core::metainfo::Info;
+use trackerless_core::metainfo::{Info, Span};
 
 use super::lock;
+use super::parts::Parts;
 use crate::keep::Place;
 use crate::stamp::{Stamp, Watch};
 
 /// Slices of one `pwritev`; what every system takes.
 const MAX_SLICES: usize = 1024;
+/// Bytes of a piece that are moved to its files at once.
+const MOVED_AT_ONCE: u32 = 1 << 20;
 /// Symbolic links are never followed where something is written, so that no link that was put below the output folder, by
 /// a torrent or by anybody, leads a write out of it.
 const NO_FOLLOW: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
@@ -32,8 +35,10 @@ pub struct FileStore {
     open: Mutex<OpenFiles>,
     watch: Option<Watch>,
     reserved: Vec<PathBuf>,
-    /// For folders and files that are opened to be read: whether links are followed.
-    read_flags: OFlags,
+    /// Pieces that reach into files which were not asked for.
+    parts: Option<Parts>,
+    /// Nothing is made or written.
+    read_only: bool,
 }
 
 #[derive(Debug)]
@@ -58,14 +63,42 @@ impl FileStore {
             }),
             watch: None,
             reserved: Vec::new(),
-            read_flags: NO_FOLLOW,
+            parts: None,
+            read_only: false,
         }
     }
 
-    /// Reads through symbolic links from now on, where nothing is written: content may be kept in
-    /// several places.
-    pub(crate) fn follow_links(&mut self) {
-        self.read_flags = OFlags::CLOEXEC;
+    /// Makes and writes no file from now on but those of `select`, all if it is empty.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn select(&mut self, select: &[u32]) -> io::Result<()> {
+        self.parts = Parts::open(&self.info, &self.root, select)?;
+        Ok(())
+    }
+
+    /// Whether file `index` was asked for.
+    pub(super) fn wants(&self, index: u32) -> bool {
+        self.parts.as_ref().is_none_or(|parts| parts.wants(index))
+    }
+
+    /// Pieces that are kept as a whole beside the content.
+    pub(super) fn whole_aside(&self) -> Vec<u32> {
+        let whole = self.parts.iter().flat_map(Parts::whole);
+        whole.map(|(_, piece)| piece).collect()
+    }
+
+    /// Nothing is made or written from now on. Then symbolic links are followed, since content may
+    /// be kept in several places.
+    pub(crate) fn read_only(&mut self) {
+        self.read_only = true;
+    }
+
+    fn read_flags(&self) -> OFlags {
+        match self.read_only {
+            true => OFlags::CLOEXEC,
+            false => NO_FOLLOW,
+        }
     }
 
     /// Refuses from now on to write to any of these, under whatever name.
@@ -88,7 +121,11 @@ impl FileStore {
             return Ok(None);
         };
         watch.take(&self.info, &self.root, |index| {
-            match self.file(index, false) {
+            let one = match &self.parts {
+                Some(parts) if index == self.parts_index() => return parts.sync(),
+                _ => self.file(index, false),
+            };
+            match one {
                 Ok(file) => file.sync_data(),
                 // Somebody took it away: there is nothing to bring anywhere.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -116,7 +153,7 @@ impl FileStore {
     pub fn prepare(&self) -> io::Result<()> {
         let info = &self.info;
         for (index, file) in info.files.iter().enumerate() {
-            let plain = !file.pad && file.symlink.is_none();
+            let plain = !file.pad && file.symlink.is_none() && self.wants(index as u32);
             if plain
                 && self
                     .size(index as u32)?
@@ -125,25 +162,86 @@ impl FileStore {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
         }
-        let special = info
-            .files
-            .iter()
-            .any(|file| !file.pad && (file.length == 0 || file.symlink.is_some()));
-        if !special {
-            return Ok(());
-        }
-        std::fs::create_dir_all(&self.root)?;
-        for (index, file) in info.files.iter().enumerate() {
-            if file.pad {
-                continue;
-            }
+        let wanted = info.files.iter().enumerate();
+        let wanted = wanted.filter(|(index, file)| !file.pad && self.wants(*index as u32));
+        for (index, file) in wanted {
             if let Some(target) = &file.symlink {
                 self.make_link(&file.path, target)?;
             } else if file.length == 0 {
                 self.open_file(index as u32, true)?;
             }
         }
-        Ok(())
+        self.move_to_files()
+    }
+
+    /// Brings pieces that were kept aside to the files that are wanted by now.
+    fn move_to_files(&self) -> io::Result<()> {
+        let Some(parts) = &self.parts else {
+            return Ok(());
+        };
+        let (mut kept, mut there) = (Vec::new(), Vec::new());
+        for (place, piece) in parts.whole() {
+            let mut begin = 0;
+            for span in self.info.spans(piece, 0, self.info.piece_size(piece)) {
+                let end = begin + span.len;
+                let wanted = !span.pad && self.wants(span.file as u32);
+                while begin < end {
+                    let length = (end - begin).min(MOVED_AT_ONCE);
+                    if wanted {
+                        let part = Span {
+                            offset: span.offset + u64::from(begin + span.len - end),
+                            len: length,
+                            ..span
+                        };
+                        kept.clear();
+                        parts.read(place, begin, length, &mut kept)?;
+                        there.clear();
+                        // What is the same already is left alone, with its time of change.
+                        let read = self.read_span(&part, &mut there);
+                        if read.is_err() || there != kept {
+                            let block = Bytes::copy_from_slice(&kept);
+                            self.write_to_files(piece, begin, &[block])?;
+                        }
+                    }
+                    begin += length;
+                }
+            }
+            if !parts.is_aside(&self.info, piece) {
+                self.announce(self.parts_index());
+                parts.drop_piece(place)?;
+            }
+        }
+        parts.tidy()
+    }
+
+    /// `piece` is right and all of it written.
+    pub(super) fn finish(&self, piece: u32) -> io::Result<()> {
+        match self.aside(piece) {
+            Some((parts, place)) => {
+                self.announce(self.parts_index());
+                parts.finish(place)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Where `piece` is kept as a whole, if it reaches into a file that was not asked for.
+    fn aside(&self, piece: u32) -> Option<(&Parts, usize)> {
+        let parts = self.parts.as_ref()?;
+        let place = parts.place(piece)?;
+        parts.is_aside(&self.info, piece).then_some((parts, place))
+    }
+
+    /// What the pieces beside the content go by in the journal: no file has that number.
+    fn parts_index(&self) -> u32 {
+        self.info.files.len() as u32
+    }
+
+    /// Something is about to be written.
+    fn announce(&self, index: u32) {
+        if let Some(watch) = &self.watch {
+            watch.before_write(index);
+        }
     }
 
     /// Resume data with the last stamp is saved.
@@ -171,25 +269,46 @@ impl FileStore {
     /// `NotFound` or `UnexpectedEof` when not all of it is there; else those of the file system.
     pub fn read(&self, piece: u32, begin: u32, length: u32, out: &mut Vec<u8>) -> io::Result<()> {
         out.reserve(length as usize);
+        let kept = self.parts.as_ref().and_then(|parts| {
+            let place = parts.place(piece)?;
+            parts.holds(place).then_some((parts, place))
+        });
+        let mut at = begin;
         for span in self.info.spans(piece, begin, length) {
-            let end = out.len() + span.len as usize;
-            if span.pad {
-                out.resize(end, 0);
-                continue;
-            }
-            let file = self.file(span.file as u32, false)?;
-            let mut offset = span.offset;
-            while out.len() < end {
-                // Reads into spare capacity: the bytes are not zeroed first.
-                let read = pread(&file, out, offset)?;
-                if read == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
+            let start = out.len();
+            match kept {
+                _ if span.pad => out.resize(start + span.len as usize, 0),
+                Some((parts, place)) if !self.wants(span.file as u32) => {
+                    parts.read(place, at, span.len, out)?;
                 }
-                offset += read as u64;
+                _ => match (self.read_span(&span, out), kept) {
+                    (Err(error), Some((parts, place))) if self.read_only && is_missing(&error) => {
+                        out.truncate(start);
+                        parts.read(place, at, span.len, out)?;
+                    }
+                    (read, _) => read?,
+                },
             }
-            // More than the span may have been read: the next one follows here.
-            out.truncate(end);
+            at += span.len;
         }
+        Ok(())
+    }
+
+    fn read_span(&self, span: &Span, out: &mut Vec<u8>) -> io::Result<()> {
+        let end = out.len() + span.len as usize;
+        out.reserve(span.len as usize);
+        let file = self.file(span.file as u32, false)?;
+        let mut offset = span.offset;
+        while out.len() < end {
+            // Reads into spare capacity: the bytes are not zeroed first.
+            let read = pread(&file, out, offset)?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            offset += read as u64;
+        }
+        // More than the span may have been read: the next one follows here.
+        out.truncate(end);
         Ok(())
     }
 
@@ -199,6 +318,14 @@ impl FileStore {
     /// # Errors
     /// Those of the file system.
     pub fn write(&self, piece: u32, begin: u32, blocks: &[Bytes]) -> io::Result<()> {
+        if let Some((parts, place)) = self.aside(piece) {
+            self.announce(self.parts_index());
+            parts.write(place, begin, blocks)?;
+        }
+        self.write_to_files(piece, begin, blocks)
+    }
+
+    fn write_to_files(&self, piece: u32, begin: u32, blocks: &[Bytes]) -> io::Result<()> {
         let length: usize = blocks.iter().map(Bytes::len).sum();
         let mut rest = blocks.iter().cloned();
         let mut block = Bytes::new();
@@ -222,10 +349,8 @@ impl FileStore {
                     batch += part.len();
                     slices.push(part);
                 }
-                if !span.pad {
-                    if let Some(watch) = &self.watch {
-                        watch.before_write(span.file as u32);
-                    }
+                if !span.pad && self.wants(span.file as u32) {
+                    self.announce(span.file as u32);
                     write_all(&*self.file(span.file as u32, true)?, &slices, offset)?;
                 }
                 if batch == 0 {
@@ -250,6 +375,9 @@ impl FileStore {
             if sync && writable {
                 file.sync_data()?;
             }
+        }
+        if let Some(parts) = self.parts.as_ref().filter(|_| sync) {
+            parts.sync()?;
         }
         if let Some(watch) = &self.watch {
             watch.close();
@@ -288,7 +416,7 @@ impl FileStore {
         let name = last(&file.path)?;
         if !write {
             // Non-blocking: a pipe of that name must not hold a worker for ever.
-            let flags = self.read_flags | OFlags::RDONLY | OFlags::NONBLOCK;
+            let flags = self.read_flags() | OFlags::RDONLY | OFlags::NONBLOCK;
             let opened = File::from(rfs::openat(&folder, name, flags, Mode::empty())?);
             regular(&opened)?;
             return Ok(opened);
@@ -330,7 +458,7 @@ impl FileStore {
             std::fs::create_dir_all(&self.root)?;
         }
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let below = flags | if create { NO_FOLLOW } else { self.read_flags };
+        let below = flags | if create { NO_FOLLOW } else { self.read_flags() };
         // The output folder itself is the user's choice, a link or not.
         let mut at = rfs::open(&self.root, flags, Mode::empty())?;
         for element in path.split_last().map_or(&[][..], |(_, folders)| folders) {
@@ -405,7 +533,12 @@ fn regular(file: &File) -> io::Result<()> {
     }
 }
 
-fn pread(file: &File, out: &mut Vec<u8>, offset: u64) -> io::Result<usize> {
+fn is_missing(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotFound, UnexpectedEof};
+    matches!(error.kind(), NotFound | UnexpectedEof)
+}
+
+pub(super) fn pread(file: &File, out: &mut Vec<u8>, offset: u64) -> io::Result<usize> {
     loop {
         match rustix::io::pread(file, rustix::buffer::spare_capacity(out), offset) {
             Err(Errno::INTR) => {}
@@ -414,7 +547,7 @@ fn pread(file: &File, out: &mut Vec<u8>, offset: u64) -> io::Result<usize> {
     }
 }
 
-fn write_all(file: impl AsFd, blocks: &[Bytes], mut offset: u64) -> io::Result<()> {
+pub(super) fn write_all(file: impl AsFd, blocks: &[Bytes], mut offset: u64) -> io::Result<()> {
     let mut slices: Vec<IoSlice<'_>> = blocks.iter().map(|block| IoSlice::new(block)).collect();
     let mut slices = &mut slices[..];
     IoSlice::advance_slices(&mut slices, 0);

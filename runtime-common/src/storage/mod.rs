@@ -7,6 +7,7 @@
 
 mod fetch;
 mod files;
+mod parts;
 mod piece;
 mod pool;
 mod present;
@@ -30,6 +31,7 @@ use crate::state::StateDir;
 use fetch::Fetch;
 pub use files::FileStore;
 pub(crate) use files::link_text;
+pub(crate) use parts::{name_of as parts_name, shared_pieces};
 use pool::Pool;
 use resolve::resolve;
 use worker::{Queue, State, Task, Worker};
@@ -228,9 +230,19 @@ impl Storage {
                     (shared.on_done)(job, JobResult::Metadata(assembled.check()));
                 });
             }
-            Work::Open { torrent, info } => {
-                self.push(0, Task::Open { job, torrent, info });
-            }
+            Work::Open {
+                torrent,
+                info,
+                select,
+            } => self.push(
+                0,
+                Task::Open {
+                    job,
+                    torrent,
+                    info,
+                    select,
+                },
+            ),
             Work::CloseStorage { torrent } => {
                 // Whoever sees it last closes: every earlier job of the torrent is done then.
                 self.start();

@@ -31,6 +31,8 @@ pub(super) fn present(store: &FileStore) -> io::Result<Vec<u8>> {
         let opened = match store.file(index as u32, false) {
             Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // Whatever is there is not our affair.
+            Err(_) if !store.wants(index as u32) => continue,
             Err(error) => return Err(error),
         };
         let size = opened.metadata()?.len().min(file.length);
@@ -40,6 +42,9 @@ pub(super) fn present(store: &FileStore) -> io::Result<Vec<u8>> {
             mark(file.offset + from, file.offset + to);
         }
         holes |= data_bytes < size;
+    }
+    for piece in store.whole_aside() {
+        bits[piece as usize / 8] |= 0x80 >> (piece % 8);
     }
     if holes {
         mark_zero_pieces(store, &mut bits);

@@ -70,6 +70,7 @@ impl Bench {
         let work = Work::Open {
             torrent: TORRENT,
             info: Arc::clone(info),
+            select: Arc::default(),
         };
         match self.run(work) {
             JobResult::Opened(opened) => opened.present,
@@ -283,6 +284,7 @@ fn no_link_leads_out_of_the_output_folder() {
         let work = Work::Open {
             torrent: TORRENT,
             info: Arc::clone(&info),
+            select: Arc::default(),
         };
         if let JobResult::Failed(error) = bench.run(work) {
             assert_eq!(error, JobError::InTheWay);
@@ -364,6 +366,7 @@ fn a_longer_file_of_that_name_is_in_the_way_and_stays_as_it_is() {
         let work = Work::Open {
             torrent: TORRENT,
             info: Arc::clone(&info),
+            select: Arc::default(),
         };
         let opened = Bench::at(folder.path()).run(work);
         assert_eq!(opened, JobResult::Failed(JobError::InTheWay), "{name}");

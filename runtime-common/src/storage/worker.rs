@@ -52,6 +52,7 @@ pub(super) enum Task {
         job: JobId,
         torrent: TorrentId,
         info: Arc<Info>,
+        select: Arc<[u32]>,
     },
     Read {
         job: JobId,
@@ -172,7 +173,12 @@ impl Worker {
 
     fn perform(&mut self, task: Task) -> Option<(JobId, JobResult)> {
         Some(match task {
-            Task::Open { job, torrent, info } => (job, answer(self.open(torrent, info))),
+            Task::Open {
+                job,
+                torrent,
+                info,
+                select,
+            } => (job, answer(self.open(torrent, info, &select))),
             Task::Read {
                 job,
                 torrent,
@@ -246,22 +252,27 @@ impl Worker {
         })
     }
 
-    fn open(&self, torrent: TorrentId, info: Arc<Info>) -> Result<JobResult, JobError> {
+    fn open(
+        &self,
+        torrent: TorrentId,
+        info: Arc<Info>,
+        select: &[u32],
+    ) -> Result<JobResult, JobError> {
         let short: Id20 = info.hashes.short();
         let root = self.shared.folder(&short).ok_or(JobError::Permission)?;
         let config = &self.shared.config;
         let mut store = FileStore::new(info, root, config.max_open_files);
         store.reserve(&config.reserved);
         if config.read_only {
-            store.follow_links();
+            store.read_only();
         }
         if let Some(state) = config.state.as_ref().filter(|_| !config.read_only) {
             store.watch(state.journal(short));
         }
-        let prepared = match self.shared.config.read_only {
+        let prepared = store.select(select).and_then(|()| match config.read_only {
             true => Ok(()),
             false => store.prepare(),
-        };
+        });
         let found = prepared
             .and_then(|()| present(&store))
             .map_err(|error| job_error(&error))?;
@@ -400,7 +411,9 @@ impl Worker {
             return Ok(());
         };
         // On an error the piece stays in memory: the engine may try again.
-        flush(&store, index, piece).map_err(|error| job_error(&error))?;
+        flush(&store, index, piece)
+            .and_then(|()| store.finish(index))
+            .map_err(|error| job_error(&error))?;
         self.forget(|key| *key == (torrent, index));
         Ok(())
     }

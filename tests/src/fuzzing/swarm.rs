@@ -102,7 +102,7 @@ impl Run {
         self.answered.insert(token);
         let good = match job {
             Job::CheckMetadata(assembled) => JobResult::Metadata(assembled.check()),
-            Job::Open(_) => JobResult::Opened(Box::new(Opened {
+            Job::Open(..) => JobResult::Opened(Box::new(Opened {
                 present: vec![script.byte() & 0xe0],
             })),
             Job::Read(block) => JobResult::Read(Bytes::from(vec![0; block.length as usize])),

@@ -71,10 +71,10 @@ fn answer(job: &Job, a: u8, content: &[u8], info: &crate::metainfo::Info) -> Job
     match (a % 16, job) {
         (0, _) => JobResult::Failed(JobError::Missing),
         (_, Job::CheckMetadata(assembled)) => JobResult::Metadata(assembled.check()),
-        (1, Job::Open(_)) => JobResult::Opened(std::boxed::Box::new(Opened {
+        (1, Job::Open(..)) => JobResult::Opened(std::boxed::Box::new(Opened {
             present: std::vec![0xff; 2],
         })),
-        (_, Job::Open(_)) => JobResult::Opened(std::boxed::Box::default()),
+        (_, Job::Open(..)) => JobResult::Opened(std::boxed::Box::default()),
         (_, Job::Read(block)) => {
             let start = block.piece as usize * PIECE + block.begin as usize;
             let end = start + block.length as usize;

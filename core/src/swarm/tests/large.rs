@@ -42,7 +42,7 @@ impl Large {
             work::of(|| Swarm::new(Arc::new(Config::default()), setup, now, &mut events));
         assert!(steps <= MOST, "{steps}");
         let open = events.iter().find_map(|event| match event {
-            Event::Job(token, Job::Open(_)) => Some(*token),
+            Event::Job(token, Job::Open(..)) => Some(*token),
             _ => None,
         });
         let mut large = Self { swarm, now, events };

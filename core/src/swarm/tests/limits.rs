@@ -59,7 +59,7 @@ fn a_file_that_is_none_is_refused_when_the_metadata_shows_it() {
     };
     let opens = |events: &[Event]| {
         let mut all = events.iter();
-        all.any(|event| matches!(event, Event::Job(_, Job::Open(_))))
+        all.any(|event| matches!(event, Event::Job(_, Job::Open(..))))
     };
     assert!(opens(&begun(&[0])) && opens(&begun(&[])));
     for select in [&[99][..], &[0, 7, 1]] {
@@ -431,7 +431,7 @@ fn pieces_found_on_disk_are_looked_at_in_slices() {
     let setup = world::setup(&info, Options::default());
     let mut swarm = Swarm::new(Arc::new(config), setup, now, &mut events);
     let open = events.iter().find_map(|event| match event {
-        Event::Job(token, Job::Open(_)) => Some(*token),
+        Event::Job(token, Job::Open(..)) => Some(*token),
         _ => None,
     });
     let opened = JobResult::Opened(Box::new(Opened {

@@ -157,7 +157,7 @@ impl Room {
                 Event::Job(token, Job::CheckMetadata(assembled)) => {
                     Some((*token, JobResult::Metadata(assembled.check())))
                 }
-                Event::Job(token, Job::Open(_)) => {
+                Event::Job(token, Job::Open(..)) => {
                     Some((*token, JobResult::Opened(Box::<Opened>::default())))
                 }
                 Event::Job(token, Job::Save(_)) => Some((*token, JobResult::Saved)),

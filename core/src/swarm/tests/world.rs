@@ -517,7 +517,7 @@ impl World {
         };
         match job {
             Job::CheckMetadata(assembled) => JobResult::Metadata(assembled.check()),
-            Job::Open(_) => {
+            Job::Open(..) => {
                 let present = disk.present.clone();
                 JobResult::Opened(std::boxed::Box::new(Opened { present }))
             }
