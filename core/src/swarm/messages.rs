@@ -12,6 +12,8 @@ use crate::event::{self, CloseReason, PeerSource};
 use crate::io::ConnId;
 use crate::wire::{ExtensionHandshake, Message};
 
+const TAKEN_BACK: CloseReason = CloseReason::Protocol("bitfield without pieces said before");
+
 impl Swarm {
     pub(super) fn on_message(&mut self, conn: ConnId, message: Message, events: &mut Vec<Event>) {
         let Some(peer) = self.peers.get_mut(&conn) else {
@@ -104,47 +106,52 @@ impl Swarm {
         }
     }
 
-    /// A bitfield, HAVE_ALL or HAVE_NONE: once, and first.
+    /// A bitfield, HAVE_ALL or HAVE_NONE. BEP 3 has it once and first, but aria2 sends a bitfield
+    /// in place of many HAVEs: a later one is taken too, as long as it takes nothing back. So what
+    /// a peer says changes no more often than the torrent has pieces.
     fn on_pieces(&mut self, conn: ConnId, base: Base, events: &mut Vec<Event>) {
-        let count = self
-            .content
-            .as_ref()
-            .map(|content| content.info.piece_count);
         let limit = self.config.swarm.max_pieces.div_ceil(8) as usize;
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
-        if peer.opened {
-            self.close(conn, CloseReason::Protocol("bitfield out of place"), events);
-            return;
-        }
-        peer.opened = true;
-        if let Pieces::Early { base: early, .. } = &mut peer.pieces {
+        let first = !core::mem::replace(&mut peer.opened, true);
+        if let Pieces::Early { base: early, haves } = &mut peer.pieces {
             if matches!(&base, Base::Bits(bytes) if bytes.len() > limit) {
                 self.close(conn, CloseReason::Limit("swarm.max_pieces"), events);
-                return;
+            } else if !early.may_become(&base, haves) {
+                self.close(conn, TAKEN_BACK, events);
+            } else {
+                // A copy: a slice would pin the buffer it was read into until the metadata is
+                // known.
+                *early = match base {
+                    Base::Bits(bytes) => Base::Bits(Bytes::copy_from_slice(&bytes)),
+                    other => other,
+                };
+                self.on_seed_known(conn);
             }
-            // A copy: a slice would pin the buffer it was read into until the metadata is known.
-            *early = match base {
-                Base::Bits(bytes) => Base::Bits(Bytes::copy_from_slice(&bytes)),
-                other => other,
-            };
-            self.on_seed_known(conn);
             return;
         }
-        let Some(count) = count else { return };
+        let Some(content) = &self.content else { return };
+        let count = content.info.piece_count;
         let bits = match base {
             Base::Bits(bytes) => Bitfield::from_bytes(count, &bytes),
             Base::All => Ok(Bitfield::full(count)),
             Base::None | Base::Unsaid => Ok(Bitfield::new(count)),
         };
-        match bits {
-            Ok(bits) => self.set_pieces(conn, bits, events),
-            Err(_) => self.close(
-                conn,
-                CloseReason::Protocol("bitfield of wrong size"),
-                events,
-            ),
+        let Ok(bits) = bits else {
+            let reason = CloseReason::Protocol("bitfield of wrong size");
+            self.close(conn, reason, events);
+            return;
+        };
+        let (kept, before) = match &peer.pieces {
+            Pieces::Some(before) => (before.count_common(&bits), before.count_ones()),
+            Pieces::All | Pieces::Early { .. } => (bits.count_ones(), count),
+        };
+        if kept < before {
+            self.close(conn, TAKEN_BACK, events);
+        } else if first || bits.count_ones() > before {
+            self.set_pieces(conn, bits, events);
+            self.ask_again(conn, events);
         }
     }
 

@@ -34,13 +34,28 @@ pub(super) enum Pieces {
     Some(Bitfield),
 }
 
-/// The first thing a peer says of its pieces.
+/// What a peer says of all its pieces at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Base {
     Unsaid,
     None,
     All,
     Bits(Bytes),
+}
+
+impl Base {
+    /// Whether a peer that said this and then `haves` may now say `later`: it takes nothing back.
+    pub(super) fn may_become(&self, later: &Self, haves: &[u32]) -> bool {
+        match (self, later) {
+            (_, Self::All) | (Self::Unsaid | Self::None, Self::Bits(_)) => true,
+            (Self::Unsaid | Self::None, _) => haves.is_empty(),
+            (Self::Bits(before), Self::Bits(after)) => {
+                let mut both = before.iter().zip(after);
+                before.len() == after.len() && both.all(|(before, after)| before & !after == 0)
+            }
+            (Self::All | Self::Bits(_), _) => false,
+        }
+    }
 }
 
 /// A request of ours that stands.
@@ -76,7 +91,7 @@ pub(super) struct Peer {
     /// Where it can be connected to: its address, or for incoming ones what it said.
     pub(super) listen: Option<SocketAddr>,
     pub(super) pieces: Pieces,
-    /// It said what it has, or something that must come after that.
+    /// It said what it has, or something that should come after that.
     pub(super) opened: bool,
     /// It fetches nothing (BEP 21).
     pub(super) upload_only: bool,

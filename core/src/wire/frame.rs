@@ -146,8 +146,6 @@ pub struct Abilities {
 pub struct Decoder {
     head: [u8; HEAD_LEN],
     have: u8,
-    /// No message yet that a bitfield must come before.
-    fresh: bool,
     /// Longest bitfield, bytes.
     max_bitfield: u32,
     body: Body,
@@ -187,7 +185,6 @@ impl Decoder {
         Self {
             head: [0; HEAD_LEN],
             have: 0,
-            fresh: true,
             max_bitfield: pieces.div_ceil(8),
             body: Body::Head,
         }
@@ -356,9 +353,6 @@ impl Decoder {
                 Err("fast extension not negotiated")
             }
             id::EXTENDED if !abilities.extended => Err("extension protocol not negotiated"),
-            id::BITFIELD | id::HAVE_ALL | id::HAVE_NONE if !self.fresh => {
-                Err("bitfield out of place")
-            }
             _ => Ok(()),
         }
     }
@@ -374,10 +368,6 @@ impl Decoder {
             return Ok(Some(Decoded::Message(Message::KeepAlive)));
         }
         let id = self.head[4];
-        // Extensions and PORT depend on nothing, and clients send them before their bitfield.
-        if !matches!(id, id::EXTENDED | id::PORT) {
-            self.fresh = false;
-        }
         let block = BlockRef {
             piece: self.number(5),
             begin: self.number(9),

@@ -151,3 +151,31 @@ fn a_peer_that_comes_and_goes_costs_a_slice_however_often() {
     assert!((0..1_000).all(|piece| large.availability(piece) == 0));
     assert!(!large.swarm.content.as_ref().unwrap().picker.is_counting());
 }
+
+#[test]
+fn bitfields_said_again_cost_no_more_than_the_first() {
+    let mut large = Large::new();
+    large.settle();
+    large.join(1);
+    let mut bits = alloc::vec![0xaa; PIECES as usize / 8];
+    let mut total = 0;
+    for byte in 0..20 {
+        bits[byte] = 0xff;
+        let said = Message::Bitfield(Bytes::copy_from_slice(&bits));
+        total += large.handle(Input::Message(conn(1), said));
+        // What it said before is taken away before more is counted.
+        total += large.handle(Input::Tick);
+    }
+    let slice = u64::from(large.swarm.config.swarm.availability_slice);
+    assert!(total <= 20 * COMES_AND_GOES + 40 * slice, "{total}");
+    large.settle();
+    for _ in 0..4 * PIECES / large.swarm.config.swarm.availability_slice {
+        large.now = large.now + large.swarm.config.swarm.availability_pause;
+        large.handle(Input::Tick);
+        large.settle();
+    }
+    assert!(!large.swarm.content.as_ref().unwrap().picker.is_counting());
+    for (piece, there) in [(0, 1), (159, 1), (160, 1), (161, 0), (PIECES - 2, 1)] {
+        assert_eq!(large.availability(piece), there, "{piece}");
+    }
+}

@@ -3,6 +3,7 @@ mod fuzz;
 mod large;
 mod limits;
 mod pex;
+mod said;
 mod uploads;
 mod world;
 
