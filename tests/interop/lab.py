@@ -92,12 +92,22 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def make_torrent(path, piece_length):
-    """A v1 torrent of one file without trackers; returns its bytes and bare magnet link."""
+def with_trackers(torrent, urls):
+    """The same torrent with these trackers, each a tier, whatever they are."""
+    document = lt.bdecode(torrent)
+    document[b"announce"] = urls[0]
+    document[b"announce-list"] = [[url] for url in urls]
+    return lt.bencode(document)
+
+
+def make_torrent(path, piece_length, trackers=()):
+    """A v1 torrent of one file; returns its bytes and bare magnet link."""
     storage = lt.file_storage()
     lt.add_files(storage, path)
     torrent = lt.create_torrent(storage, piece_length, lt.create_torrent.v1_only)
     lt.set_piece_hashes(torrent, os.path.dirname(path))
+    for tier, url in enumerate(trackers):
+        torrent.add_tracker(url, tier)
     data = lt.bencode(torrent.generate())
     info_hash = lt.torrent_info(lt.bdecode(data)).info_hashes().v1
     return data, f"magnet:?xt=urn:btih:{info_hash}"
@@ -133,7 +143,7 @@ SETTINGS = {
 def session(address, bootstrap, **more):
     """A libtorrent session listening on `address`; PEX is off: its extension is not loaded."""
     settings = dict(SETTINGS)
-    settings["listen_interfaces"] = f"{address}:{PORT}"
+    settings["listen_interfaces"] = endpoint(address)
     settings["outgoing_interfaces"] = ""
     settings["dht_bootstrap_nodes"] = ",".join(bootstrap)
     settings.update(more)
@@ -142,13 +152,19 @@ def session(address, bootstrap, **more):
     made.add_extension("ut_metadata")
     # A bootstrap node never enters libtorrent's table: in a network this small it must.
     for node in bootstrap:
-        host, port = node.split(":")
-        made.add_dht_node((host, int(port)))
+        host, port = node.rsplit(":", 1)
+        made.add_dht_node((host.strip("[]"), int(port)))
     return made
 
 
-def add(ses, save, torrent=None, magnet=None, lsd=False):
-    """Adds a torrent that starts at once and asks the DHT, and no other source but those named."""
+def endpoint(address, port=PORT):
+    """An address and a port as everybody writes them."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def add(ses, save, torrent=None, magnet=None, lsd=False, pex=False, trackers=True):
+    """Adds a torrent that starts at once and asks the DHT, and no other source but those named
+    and its trackers."""
     if magnet is not None:
         params = lt.parse_magnet_uri(magnet)
     else:
@@ -157,7 +173,11 @@ def add(ses, save, torrent=None, magnet=None, lsd=False):
     params.save_path = save
     flags = lt.torrent_flags
     params.flags &= ~(flags.auto_managed | flags.paused)
-    params.flags |= flags.disable_pex
+    if not trackers:
+        params.trackers = []
+        params.flags |= flags.override_trackers
+    if not pex:
+        params.flags |= flags.disable_pex
     if not lsd:
         params.flags |= flags.disable_lsd
     return ses.add_torrent(params)
@@ -197,12 +217,13 @@ CHILDREN = []
 class Child:
     """A process of ours, with its JSON lines collected; ended by its id."""
 
-    def __init__(self, command, name, log_folder):
+    def __init__(self, command, name, log_folder, stdin=subprocess.DEVNULL, env=None):
         self.name = name
-        self.events = []
-        self.log = open(os.path.join(log_folder, f"{name}.log"), "wb")
+        self.events, self.lines = [], []
+        self.peak_mebibytes = 0  # as of its last line
+        self.log = open(os.path.join(log_folder, f"{name}.log"), "ab")
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log
+            command, stdin=stdin, stdout=subprocess.PIPE, stderr=self.log, env=env
         )
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -210,12 +231,22 @@ class Child:
 
     def _read(self):
         for line in self.process.stdout:
+            self._measure()
             self.log.write(line)
             self.log.flush()
             try:
                 self.events.append(json.loads(line))
             except ValueError:
-                pass
+                self.lines.append(line.decode("utf-8", "replace").rstrip())
+
+    def _measure(self):
+        try:
+            with open(f"/proc/{self.process.pid}/status") as status:
+                peaks = [line.split()[1] for line in status if line.startswith("VmHWM")]
+        except OSError:
+            return
+        if peaks:
+            self.peak_mebibytes = int(peaks[0]) >> 10
 
     def last(self, event):
         for entry in reversed(list(self.events)):

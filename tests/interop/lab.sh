@@ -18,6 +18,19 @@ lab_need() {
         { apt-get update -q >/dev/null && apt-get install -y -q "$package" >/dev/null; }
 }
 
+# A client from a Debian package, whose service must not start: it would speak to the world.
+lab_debian() {
+    local command="$1" package="$2" policy=/usr/sbin/policy-rc.d made=""
+    command -v "$command" >/dev/null 2>&1 && return 0
+    if [ "$(id -u)" = 0 ] && [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+        made=yes
+    fi
+    lab_need "$command" "$package" || lab_skip "there is no $command"
+    [ -z "$made" ] || rm -f "$policy"
+}
+
 lab_libtorrent() {
     if [ -x "$LAB_VENV/bin/python" ] && "$LAB_VENV/bin/python" -c 'import libtorrent' 2>/dev/null; then
         return 0
@@ -77,6 +90,7 @@ lab_begin() {
     ip -n "$name" link set lo up multicast on
     ip -n "$name" addr add 10.77.0.1/16 dev lo # the whole /16 answers
     ip -n "$name" route add 224.0.0.0/4 dev lo
+    ip -n "$name" -6 route add default dev lo 2>/dev/null || true # without IPv6 its cells fail
 }
 
 lab_exec() { ip netns exec "$LAB_NAMESPACE" "$@"; }

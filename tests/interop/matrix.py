@@ -1,0 +1,111 @@
+"""One matrix of everything that this project and other clients do with each other: rows are cases,
+columns are a client and who gives to whom. Run by the script `matrix`."""
+
+import argparse
+import os
+import shutil
+import time
+
+import lab
+import table
+import tracker
+from cases import Way, crowd, finding, reading, returning, trackers
+from clients.aria2 import Aria2
+from clients.mainline import Mainline
+from clients.rasterbar import Libtorrent
+from clients.transmission import Transmission
+from table import Cell
+
+FULL = [Libtorrent, Transmission, Aria2]
+NODE_ONLY = "a DHT node, it transfers nothing"
+
+
+class Row:
+    """`case(room, client, way)` for every client; `cannot` says of (client, way) why not."""
+
+    def __init__(self, title, case, limit, cannot=lambda client, way: None):
+        self.title, self.case, self.limit, self.cannot = title, case, limit, cannot
+
+    def cell(self, client, way):
+        if client is Mainline:
+            reason = None if self.case is by_dht4 else NODE_ONLY
+        else:
+            reason = self.cannot(client, way)
+        if reason:
+            return Cell(self.title, column(client, way), reason=reason)
+        return Cell(
+            self.title,
+            column(client, way),
+            lambda room: self.case(room, client, way),
+            limit=self.limit,
+        )
+
+
+def column(client, way):
+    return f"{client.title} {way.value}"
+
+
+def by_dht4(room, client, way):
+    if client is Mainline:
+        return finding.by_mainline(room, client, way)
+    return finding.by_dht(room, client, way, v6=False)
+
+
+def by_dht6(room, client, way):
+    return finding.by_dht(room, client, way, v6=True)
+
+
+def makes_no_torrents(client, way):
+    return "it makes no torrents" if way is Way.TO_US and client not in reading.MAKERS else None
+
+
+def link_names_no_peer(client, way):
+    if way is Way.FROM_US and not client.takes_peers:
+        return "it knows no x.pe in a link"
+    return None
+
+
+ROWS = [
+    Row("1 magnet, DHT only, IPv4", by_dht4, 120),
+    Row("1 magnet, DHT only, IPv6", by_dht6, 120),
+    Row("2 --peer only", finding.by_name, 60),
+    Row("2 x.pe in the link only", finding.by_link, 60, cannot=link_names_no_peer),
+    Row("3 LSD only", finding.by_lsd, 75),
+    Row("4 PEX only", finding.by_pex, 120),
+    Row("5 HTTP tracker", lambda *cell: trackers.alone(*cell, tracker.http), 60),
+    Row("5 UDP tracker", lambda *cell: trackers.alone(*cell, tracker.udp), 60),
+    Row("5 behind bad trackers", trackers.behind_bad_ones, 60),
+    Row("7 four of ours, three others, one slow seeder", crowd.behind_one_seeder, 150),
+    Row("8 torrents are read by all", reading.read_by_all, 40, cannot=makes_no_torrents),
+    Row("9 the seeder dies and returns", returning.seeder_dies, 120),
+    Row("9 the leecher dies and returns", returning.leecher_dies, 120),
+    Row("9 the seeder moves", returning.seeder_moves, 120),
+]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", required=True, help="for logs; what is there is removed")
+    parser.add_argument("--only", default="", help="cells whose name contains this text")
+    parser.add_argument("--at-once", type=int, default=12, help="cells at a time")
+    options = parser.parse_args()
+    lab.only_loopback()
+    shutil.rmtree(options.folder, ignore_errors=True)
+    os.makedirs(options.folder)
+    clients = [*FULL, Mainline]
+    columns = [column(client, way) for client in clients for way in Way]
+    cells = [row.cell(client, way) for row in ROWS for client in clients for way in Way]
+    cells = [cell for cell in cells if options.only in cell.name]
+    began = time.monotonic()
+    table.execute(cells, options.folder, options.at_once)
+    rows = [row.title for row in ROWS]
+    if options.only:
+        rows = [row for row in rows if any(cell.row == row for cell in cells)]
+        columns = [name for name in columns if any(cell.column == name for cell in cells)]
+    good = table.report(rows, columns, cells)
+    lab.say(f"the matrix took {time.monotonic() - began:.0f} s")
+    lab.leave(not good)
+
+
+if __name__ == "__main__":
+    main()
