@@ -34,6 +34,7 @@ pub mod storage;
 pub mod swarm;
 pub mod time;
 pub mod tracker;
+pub mod utp;
 pub mod wire;
 
 pub use config::Config;

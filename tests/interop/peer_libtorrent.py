@@ -22,6 +22,11 @@ def begin(task):
         enable_dht=task["contacts"] is not None,
         enable_lsd=task["lsd"],
         close_redundant_connections=False,
+        # As it comes: uTP and cipher are tried, and where they are not understood, done without.
+        enable_outgoing_utp=True,
+        enable_incoming_utp=True,
+        out_enc_policy=1,
+        in_enc_policy=1,
     )
     if task["pex"]:
         session.add_extension("ut_pex")

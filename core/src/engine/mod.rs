@@ -37,6 +37,7 @@ use crate::swarm;
 use crate::swarm::crowd::Crowd;
 use crate::time::{Duration, Instant};
 use crate::tracker::{self, Trackers};
+use crate::utp;
 use crate::wire;
 
 /// Deadlines worked off for one `Tick`; more are announced by `next_timeout() <= now`.
@@ -288,6 +289,10 @@ impl Engine {
                     payload,
                 };
                 self.tracker_input(input, out);
+            }
+            // Only who has something to share is worth a connection over TCP instead.
+            Some(&utp::SYN) if !self.torrents.is_empty() => {
+                utp::refuse(socket, from, payload, self.now, out);
             }
             _ => {}
         }

@@ -93,6 +93,37 @@ fn nobody_is_accepted_without_a_torrent_and_not_more_than_the_limit_with_one() {
     assert_eq!(engine.connections(), 2);
 }
 
+/// Who gets no answer waits for it, a minute and longer, before it comes over TCP.
+#[test]
+fn whoever_comes_over_utp_is_sent_away_at_once_if_there_is_a_torrent() {
+    let (mut engine, mut out, now) = engine();
+    let socket = SocketId(4);
+    let local = addr(1, 6881);
+    engine.handle(now, Input::SocketUp { socket, local }, &mut out);
+    let mut syn = [0; 20];
+    syn[0] = crate::utp::SYN;
+    let mut refused = |engine: &mut Engine| {
+        out.drain().for_each(drop);
+        let input = Input::Datagram {
+            socket,
+            from: addr(2, 1000),
+            payload: &syn,
+        };
+        engine.handle(now, input, &mut out);
+        out.drain().any(
+            |output| matches!(output, Output::Transmit { to, head, .. } if to == addr(2, 1000) && head[0] == 0x31),
+        )
+    };
+    assert!(!refused(&mut engine));
+    let add = AddTorrent::new(Source::torrent(torrent_file()).unwrap());
+    engine.handle(
+        now,
+        command(1, Command::AddTorrent(add)),
+        &mut Outbox::new(),
+    );
+    assert!(refused(&mut engine));
+}
+
 #[test]
 fn a_wrong_source_is_refused_with_its_reason_and_a_second_copy_with_the_first_one_s_id() {
     let (mut engine, mut out, now) = engine();

@@ -34,6 +34,8 @@ class Transmission(Client):
             "dht-enabled": task.contacts is not None,
             "lpd-enabled": task.lsd,
             "pex-enabled": task.pex,
+            # Where uTP is refused this version gives a peer up for a quarter of an hour, and we
+            # have none yet.
             "utp-enabled": False,
             "download-dir": task.folder,
             "incomplete-dir-enabled": False,
