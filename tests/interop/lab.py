@@ -87,6 +87,9 @@ def write_random(path, size, seed):
     return digest.hexdigest()
 
 
+SHA256_OF_NOTHING = hashlib.sha256().hexdigest()
+
+
 def sha256(path):
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -100,17 +103,24 @@ def with_trackers(torrent, urls):
     return lt.bencode(document)
 
 
-def make_torrent(path, piece_length, trackers=()):
-    """A v1 torrent of one file; returns its bytes and bare magnet link."""
+def make_torrent(path, piece_length, trackers=(), flags=lt.create_torrent.v1_only):
+    """A v1 torrent, or as the flags have it; returns its bytes and bare magnet link."""
     storage = lt.file_storage()
     lt.add_files(storage, path)
-    torrent = lt.create_torrent(storage, piece_length, lt.create_torrent.v1_only)
+    torrent = lt.create_torrent(storage, piece_length, flags)
     lt.set_piece_hashes(torrent, os.path.dirname(path))
     for tier, url in enumerate(trackers):
         torrent.add_tracker(url, tier)
     data = lt.bencode(torrent.generate())
     info_hash = lt.torrent_info(lt.bdecode(data)).info_hashes().v1
     return data, f"magnet:?xt=urn:btih:{info_hash}"
+
+
+def pad_files(torrent):
+    """Paths and lengths of the pad files (BEP 47) of a torrent's bytes."""
+    files = lt.torrent_info(lt.bdecode(torrent)).files()
+    pads = [n for n in range(files.num_files()) if files.file_flags(n) & lt.file_flags_t.flag_pad_file]
+    return [(files.file_path(n), files.file_size(n)) for n in pads]
 
 
 # --- libtorrent ------------------------------------------------------------------------------

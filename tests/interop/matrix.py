@@ -9,7 +9,7 @@ import time
 import lab
 import table
 import tracker
-from cases import Way, crowd, finding, reading, returning, trackers
+from cases import Way, crowd, finding, kinds, reading, returning, trackers
 from clients.aria2 import Aria2
 from clients.mainline import Mainline
 from clients.rasterbar import Libtorrent
@@ -59,6 +59,13 @@ def makes_no_torrents(client, way):
     return "it makes no torrents" if way is Way.TO_US and client not in reading.MAKERS else None
 
 
+def reads_no_hybrid(client, way):
+    return {
+        Transmission: "it refuses hybrid torrents as corrupt",
+        Aria2: "it takes a hybrid torrent for another, with an info-hash of its own",
+    }.get(client)
+
+
 def link_names_no_peer(client, way):
     if way is Way.FROM_US and not client.takes_peers:
         return "it knows no x.pe in a link"
@@ -75,6 +82,12 @@ ROWS = [
     Row("5 HTTP tracker", lambda *cell: trackers.alone(*cell, tracker.http), 60),
     Row("5 UDP tracker", lambda *cell: trackers.alone(*cell, tracker.udp), 60),
     Row("5 behind bad trackers", trackers.behind_bad_ones, 60),
+    Row("6 many odd files", kinds.odd_files, 60),
+    Row("6 pad files", kinds.pad_files, 60),
+    Row("6 hybrid", kinds.hybrid, 60, cannot=reads_no_hybrid),
+    Row("6 pieces of 16 MiB", kinds.large_pieces, 60),
+    Row("6 pieces of 16 KiB", kinds.small_pieces, 60),
+    Row("6 one byte", kinds.one_byte, 60),
     Row("7 four of ours, three others, one slow seeder", crowd.behind_one_seeder, 150),
     Row("8 torrents are read by all", reading.read_by_all, 40, cannot=makes_no_torrents),
     Row("9 the seeder dies and returns", returning.seeder_dies, 120),

@@ -11,6 +11,7 @@ CLONE_NEWNET = 0x40000000
 # Transmission takes part over IPv6 only where it has a global address; this range is for
 # documentation, and no network but loopback is there anyway.
 PREFIX6 = "2001:db8"
+V1 = lab.lt.create_torrent.v1_only
 
 
 class Room:
@@ -58,18 +59,36 @@ def ip(arguments):
 
 
 class Content:
-    """A file of random bytes in the folder `home` of a room, and its torrent."""
+    """Files of random bytes in the folder `home` of a room, and their torrent. `size` is that of a
+    file, or a tree of names and sizes."""
 
-    def __init__(self, room, size, piece_length=64 << 10, trackers=()):
+    def __init__(self, room, size, piece_length=64 << 10, trackers=(), flags=V1):
         self.room, self.size, self.piece_length = room, size, piece_length
         self.home, self.name = room.folder_of("home"), "content.bin"
+        self.sha256 = {}  # of each path
+        if isinstance(size, dict):
+            self.name = "content"
+            for name, length in size.items():
+                self._write(os.path.join(self.name, name), length)
+        else:
+            self._write(self.name, size)
         path = os.path.join(self.home, self.name)
-        self.sha256 = lab.write_random(path, size, os.urandom(8))
-        data, magnet = lab.make_torrent(path, piece_length, trackers)
+        data, magnet = lab.make_torrent(path, piece_length, trackers, flags)
         self.magnet, self.info_hash = magnet, magnet.rsplit(":", 1)[1]
         self.torrent = os.path.join(room.folder, "content.torrent")
         with open(self.torrent, "wb") as file:
             file.write(data)
+        for name, length in lab.pad_files(data):
+            # Clients that know nothing of BEP 47 have them as files of zeros.
+            path = os.path.join(self.home, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.truncate(length)
+
+    def _write(self, name, length):
+        path = os.path.join(self.home, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        self.sha256[name] = lab.write_random(path, length, os.urandom(8))
 
     def with_trackers(self, name, urls):
         """The path of another torrent file, with these trackers."""
@@ -86,11 +105,20 @@ class Content:
             file.write(data)
             file.truncate(self.size)
 
-    def compare(self, folder):
-        """Until the file in `folder` is the same: what a client has verified may not be written."""
-        path = os.path.join(folder, self.name)
+    def compare(self, folder, empty=True):
+        """Until the files in `folder` are the same: what a client has verified may not be written.
+        With `empty` those without content must be there too."""
 
-        def same():
-            return os.path.exists(path) and lab.sha256(path) == self.sha256
+        def differing():
+            for name, wanted in self.sha256.items():
+                path = os.path.join(folder, name)
+                if wanted == lab.SHA256_OF_NOTHING and not empty and not os.path.exists(path):
+                    continue
+                if not os.path.isfile(path) or lab.sha256(path) != wanted:
+                    return name
+            return None
 
-        lab.wait_until("the file that arrived is the one that was sent", 5, same)
+        try:
+            lab.wait_until("what arrived is what was sent", 5, lambda: differing() is None)
+        except Failure as failure:
+            raise Failure(f"{failure}: {differing()}") from None

@@ -41,7 +41,7 @@ def transfer(room, client, way, content, seconds, seeder, leecher, between=None)
         takes.wait_complete(seconds)
     except Failure as failure:
         raise Failure(f"{failure}\nthe seeder says: {gives.says()}\n{gives.tail()}") from None
-    content.compare(away)
+    content.compare(away, empty=taker.makes_empty_files)
     return takes if taker is Ours else gives
 
 

@@ -60,7 +60,11 @@ def by_mainline(room, client, way):
 
 def by_name(room, client, way):
     """Our `--peer`."""
-    content = Content(room, SIZE)
+    between_two(room, client, way, Content(room, SIZE))
+
+
+def between_two(room, client, way, content):
+    """Any content, with a peer that we are told of."""
     them, us = {"address": room.host(2)}, {"address": room.host(1)}
     endpoint = lab.endpoint(them["address"])
     if way is Way.TO_US:

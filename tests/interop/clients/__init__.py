@@ -48,6 +48,8 @@ class Client:
     title = ""
     # It can be told of a peer when it starts.
     takes_peers = False
+    # A download gives files without content too, and their folders.
+    makes_empty_files = True
     # It closes connections where neither side wants anything, before it exchanges peers.
     drops_idle_peers = False
 

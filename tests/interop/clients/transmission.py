@@ -20,6 +20,7 @@ FIELDS = [
 
 class Transmission(Client):
     title = "Transmission"
+    makes_empty_files = False
 
     def launch(self):
         task, home = self.task, self.task.state
