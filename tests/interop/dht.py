@@ -42,7 +42,7 @@ class Dht:
         def found():
             return address in {host for host, _ in lookups.peers_of(self.sessions[-1], magnet)}
 
-        lab.wait_until("the seeder is found by a lookup of another node", 80, found)
+        lab.wait_until("the seeder is found by a lookup of another node", 140, found)
 
     def _stands(self):
         for child in lab.CHILDREN:

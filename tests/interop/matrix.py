@@ -2,6 +2,7 @@
 columns are a client and who gives to whom. Run by the script `matrix`."""
 
 import argparse
+import functools
 import os
 import shutil
 import time
@@ -45,14 +46,29 @@ def column(client, way):
     return f"{client.title} {way.value}"
 
 
+def v4(case):
+    return functools.partial(case, v6=False)
+
+
+def v6(case):
+    return functools.partial(case, v6=True)
+
+
+over_http = functools.partial(trackers.alone, make=tracker.http)
+over_udp = functools.partial(trackers.alone, make=tracker.udp)
+
+
+def has_udp_trackers_by_ipv4(client, way):
+    return {
+        Transmission: "it looks up the IPv6 address of a UDP tracker as a name",
+        Aria2: "its UDP trackers are IPv4 only",
+    }.get(client)
+
+
 def by_dht4(room, client, way):
     if client is Mainline:
         return finding.by_mainline(room, client, way)
     return finding.by_dht(room, client, way, v6=False)
-
-
-def by_dht6(room, client, way):
-    return finding.by_dht(room, client, way, v6=True)
 
 
 def makes_no_torrents(client, way):
@@ -73,14 +89,18 @@ def link_names_no_peer(client, way):
 
 
 ROWS = [
-    Row("1 magnet, DHT only, IPv4", by_dht4, 120),
-    Row("1 magnet, DHT only, IPv6", by_dht6, 120),
-    Row("2 --peer only", finding.by_name, 60),
+    Row("1 magnet, DHT only, IPv4", by_dht4, 220),
+    Row("1 magnet, DHT only, IPv6", v6(finding.by_dht), 220),
+    Row("2 --peer only, IPv4", v4(finding.by_name), 60),
+    Row("2 --peer only, IPv6", v6(finding.by_name), 60),
     Row("2 x.pe in the link only", finding.by_link, 60, cannot=link_names_no_peer),
     Row("3 LSD only", finding.by_lsd, 75),
-    Row("4 PEX only", finding.by_pex, 120),
-    Row("5 HTTP tracker", lambda *cell: trackers.alone(*cell, tracker.http), 60),
-    Row("5 UDP tracker", lambda *cell: trackers.alone(*cell, tracker.udp), 60),
+    Row("4 PEX only, IPv4", v4(finding.by_pex), 120),
+    Row("4 PEX only, IPv6", v6(finding.by_pex), 120),
+    Row("5 HTTP tracker, IPv4", v4(over_http), 60),
+    Row("5 HTTP tracker, IPv6", v6(over_http), 60),
+    Row("5 UDP tracker, IPv4", v4(over_udp), 60),
+    Row("5 UDP tracker, IPv6", v6(over_udp), 60, cannot=has_udp_trackers_by_ipv4),
     Row("5 behind bad trackers", trackers.behind_bad_ones, 60),
     Row("6 many odd files", kinds.odd_files, 60),
     Row("6 pad files", kinds.pad_files, 60),

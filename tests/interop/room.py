@@ -42,6 +42,10 @@ class Room:
         ip(f"-6 addr replace {address}/128 dev lo nodad")
         return address
 
+    def hosts(self, v6):
+        """The addresses of one family, as a function of a number."""
+        return self.host6 if v6 else self.host
+
     def partner(self, address):
         """The IPv4 address of the host that has this IPv6 one."""
         return self.host(int(address.split(":")[3], 16))

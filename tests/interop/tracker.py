@@ -20,17 +20,24 @@ class Tracker:
         with self.lock:
             self.heard.append(((address, port), event))
             others = [peer for peer in self.peers if peer != (address, port)]
+            family = _family(address)
+            others = [peer for peer in others if _family(peer[0]) == family]
             if event == "stopped":
                 self.peers.pop((address, port), None)
             else:
                 self.peers[(address, port)] = left
             seeds = sum(left == 0 for left in self.peers.values())
-            compact = b"".join(socket.inet_aton(a) + struct.pack(">H", p) for a, p in others)
+            packed = ((socket.inet_pton(family, a), struct.pack(">H", p)) for a, p in others)
+            compact = b"".join(ip + port for ip, port in packed)
             return compact, seeds, len(self.peers) - seeds
 
     def events_of(self, address, port=lab.PORT):
         with self.lock:
             return [event for of, event in self.heard if of == (address, port)]
+
+
+def _family(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def serve_http(host, answer):
@@ -52,10 +59,13 @@ def serve_http(host, answer):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer((host, 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        address_family = _family(host)
+        daemon_threads = True
+
+    server = Server((host, 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    return f"http://{host}:{server.server_address[1]}/announce"
+    return f"http://{lab.endpoint(host, server.server_address[1])}/announce"
 
 
 def http(tracker, host):
@@ -70,14 +80,15 @@ def http(tracker, host):
             pairs.get("event", ""),
             int(pairs["left"]),
         )
-        head = b"d8:completei%de10:incompletei%de8:intervali1800e5:peers%d:"
-        return 200, {}, [head % (seeds, leechers, len(peers)), peers, b"e"]
+        key = b"6:peers6" if _family(host) == socket.AF_INET6 else b"5:peers"
+        head = b"d8:completei%de10:incompletei%de8:intervali1800e%s%d:"
+        return 200, {}, [head % (seeds, leechers, key, len(peers)), peers, b"e"]
 
     return serve_http(host, answer)
 
 
 def serve_udp(host, answer):
-    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server = socket.socket(_family(host), socket.SOCK_DGRAM)
     server.bind((host, 0))
 
     def run():
@@ -88,7 +99,7 @@ def serve_udp(host, answer):
                 server.sendto(reply, address)
 
     threading.Thread(target=run, daemon=True).start()
-    return f"udp://{host}:{server.getsockname()[1]}/announce"
+    return f"udp://{lab.endpoint(host, server.getsockname()[1])}/announce"
 
 
 # libtorrent keeps the id that a tracker gave it for the whole host, whatever the port.

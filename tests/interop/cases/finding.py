@@ -16,7 +16,7 @@ SIZE = 4 << 20
 def by_dht(room, client, way, v6):
     """From nothing but a magnet link and contacts."""
     content = Content(room, SIZE)
-    host = room.host6 if v6 else room.host
+    host = room.hosts(v6)
     network = dht.Dht(room, v6)
     common = {"contacts": network.contacts}
 
@@ -58,14 +58,15 @@ def by_mainline(room, client, way):
     lab.wait_until("mainline finds what we announced", 40, found, every=1)
 
 
-def by_name(room, client, way):
+def by_name(room, client, way, v6):
     """Our `--peer`."""
-    between_two(room, client, way, Content(room, SIZE))
+    between_two(room, client, way, Content(room, SIZE), v6)
 
 
-def between_two(room, client, way, content):
+def between_two(room, client, way, content, v6=False):
     """Any content, with a peer that we are told of."""
-    them, us = {"address": room.host(2)}, {"address": room.host(1)}
+    host = room.hosts(v6)
+    them, us = {"address": host(2)}, {"address": host(1)}
     endpoint = lab.endpoint(them["address"])
     if way is Way.TO_US:
         ours = transfer(room, client, way, content, 30, them, {**us, "peers": [endpoint]})
@@ -109,18 +110,18 @@ class PexRoom:
     """Three hosts: a seeder that exchanges no peers, one in the middle that has nothing, and a
     leecher that knows nobody else."""
 
-    def __init__(self, room):
-        self.room = room
+    def __init__(self, room, v6):
+        self.room, self.host = room, room.hosts(v6)
         self.content = Content(room, 16 << 20, piece_length=4 << 20)
         self.away = room.folder_of("away")
 
     def seeder(self, **more):
-        where = {"address": self.room.host(1), "seeds": True}
+        where = {"address": self.host(1), "seeds": True}
         return start(self.room, Ours, "seeder", self.content, **where, **more).wait_ready()
 
     def middle(self, client, **more):
         """It has less than a piece more in the time this takes."""
-        slow = {"address": self.room.host(2), "pex": True, "down": 16 << 10, "up": 4 << 10}
+        slow = {"address": self.host(2), "pex": True, "down": 16 << 10, "up": 4 << 10}
         folder = self.room.folder_of("middle")
         if client.drops_idle_peers:
             # There nothing is too little: it has the first piece.
@@ -130,7 +131,7 @@ class PexRoom:
 
     def leecher(self, client, name="leecher", **more):
         folder = self.room.folder_of(name)
-        where = {"address": self.room.host(3), "folder": folder, **more}
+        where = {"address": self.host(3), "folder": folder, **more}
         return start(self.room, client, name, self.content, **where)
 
     def finish(self, gives, between, takes):
@@ -143,9 +144,9 @@ class PexRoom:
         self.content.compare(takes.task.folder)
 
 
-def by_pex(room, client, way):
+def by_pex(room, client, way, v6):
     """To us: the one in the middle is theirs; from us: it is ours."""
-    scene = PexRoom(room)
+    scene = PexRoom(room, v6)
     if way is Way.FROM_US:
         gives = scene.seeder()
         takes = scene.leecher(client, pex=True).wait_ready()

@@ -18,18 +18,20 @@ MEMORY = 150
 class Swarm:
     """A good tracker, and who comes from where."""
 
-    def __init__(self, room, make):
+    def __init__(self, room, make, v6=False):
+        host = room.hosts(v6)
         self.heard = tracker.Tracker()
-        self.url = make(self.heard, room.host(5))
-        # Over HTTP we come from the address that the system picks, which is the first one.
-        self.us = {"address": room.host(1), "trackers": True}
-        self.them = {"address": room.host(2), "trackers": True}
+        # Over HTTP some come from the address that the system picks. Over IPv4 that is the first
+        # one, ours, as the others name theirs; over IPv6 the one that is spoken to: all have it.
+        self.url = make(self.heard, host(1))
+        self.us = {"address": host(1), "trackers": True}
+        self.them = {"address": host(1 if v6 else 2), "port": 7000, "trackers": True}
 
     def known(self, client):
         """Waits until the tracker knows the client."""
 
         def heard():
-            return self.heard.events_of(client.task.address)
+            return self.heard.events_of(client.task.address, client.task.port)
 
         lab.wait_until(f"the tracker knows {client.task.name}", 30, heard)
 
@@ -43,14 +45,14 @@ class Swarm:
         ours.end()
         time.sleep(0.5)
         wanted = ["started", "completed", "stopped"] if way is Way.TO_US else ["started", "stopped"]
-        events = self.heard.events_of(ours.task.address)
+        events = self.heard.events_of(ours.task.address, ours.task.port)
         if events != wanted:
             raise Failure(f"the tracker heard of us {events}")
 
 
-def alone(room, client, way, make):
+def alone(room, client, way, make, v6):
     """The only tracker, over HTTP or UDP; who fetches has it from a magnet link."""
-    swarm = Swarm(room, make)
+    swarm = Swarm(room, make, v6)
     content = Content(room, SIZE, trackers=[swarm.url])
     link = f"{content.magnet}&tr={urllib.parse.quote(swarm.url, safe='')}"
     to_us = way is Way.TO_US

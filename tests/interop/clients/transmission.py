@@ -25,9 +25,10 @@ class Transmission(Client):
     def launch(self):
         task, home = self.task, self.task.state
         v6 = ":" in task.address
-        # Its other family gets an address of the same room: it wants one.
+        # What it fetches comes from the IPv4 address, if it has one of its own: then no IPv6 host
+        # is reached.
         settings = {
-            "bind-address-ipv4": task.room.partner(task.address) if v6 else task.address,
+            "bind-address-ipv4": "0.0.0.0" if v6 else task.address,
             "bind-address-ipv6": task.address if v6 else "::1",
             "peer-port": task.port,
             "peer-port-random-on-start": False,
