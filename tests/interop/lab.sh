@@ -20,15 +20,20 @@ lab_need() {
 
 # A client from a Debian package, whose service must not start: it would speak to the world.
 lab_debian() {
-    local command="$1" package="$2" policy=/usr/sbin/policy-rc.d made=""
+    local command="$1" package="$2" policy=/usr/sbin/policy-rc.d made="" status=0
     command -v "$command" >/dev/null 2>&1 && return 0
-    if [ "$(id -u)" = 0 ] && [ ! -e "$policy" ]; then
+    [ "$(id -u)" = 0 ] || lab_skip "there is no $command"
+    if [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod +x "$policy"
         made=yes
     fi
-    lab_need "$command" "$package" || lab_skip "there is no $command"
+    "$policy" "$package" start >/dev/null 2>&1 || status=$?
+    [ "$status" = 101 ] || lab_skip "$policy would let $package start its service"
+    status=0
+    lab_need "$command" "$package" || status=$?
     [ -z "$made" ] || rm -f "$policy"
+    [ "$status" = 0 ] || lab_skip "there is no $command"
 }
 
 lab_libtorrent() {
