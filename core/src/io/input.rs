@@ -71,7 +71,10 @@ pub enum Input<'a> {
     Received {
         /// The connection.
         conn: ConnId,
-        /// The bytes; the engine keeps slices of them and never copies block data.
+        /// The bytes, in a buffer that is used for nothing else. The engine hands on slices of it,
+        /// so that block data is not copied, and copies only where blocks are less than half of
+        /// the buffer's capacity. So what a host keeps of blocks pins at most about twice its
+        /// length; and what is read pins no more than that where buffers are at least half full.
         data: BytesMut,
     },
     /// Bytes handed over by `Send` have left for the kernel.

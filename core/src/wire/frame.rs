@@ -10,9 +10,6 @@ use super::message::{BlockRef, Message};
 use crate::config::WireConfig;
 use crate::metadata;
 
-/// A payload below this is copied out of the read buffer: it would pin far more than it is.
-pub(super) const SMALL: usize = 1024;
-
 /// Longest frame of `ut_metadata`: one piece and a small dictionary.
 const MAX_METADATA_FRAME: u32 = metadata::PIECE_LEN + 1024;
 
@@ -258,23 +255,14 @@ impl Decoder {
                 }
                 Body::Whole { kind, len, data } => {
                     let missing = *len as usize - data.len();
-                    let payload = if data.is_empty() && chunk.len() >= missing {
-                        if missing < SMALL {
-                            let copy = Bytes::copy_from_slice(&chunk[..missing]);
-                            chunk.advance(missing);
-                            copy
-                        } else {
-                            take(chunk, missing)
-                        }
-                    } else {
-                        let taken = missing.min(chunk.len());
-                        data.extend_from_slice(&chunk[..taken]);
-                        chunk.advance(taken);
-                        if taken < missing {
-                            return Ok(None);
-                        }
-                        Bytes::from(mem::take(data))
-                    };
+                    // Copied, even where it lies whole in one read: it would pin all of that.
+                    let taken = missing.min(chunk.len());
+                    data.extend_from_slice(&chunk[..taken]);
+                    chunk.advance(taken);
+                    if taken < missing {
+                        return Ok(None);
+                    }
+                    let payload = Bytes::from(mem::take(data));
                     let kind = *kind;
                     self.body = Body::Head;
                     return on_whole(kind, &payload, config).map(Some);

@@ -1,5 +1,6 @@
 //! One peer connection: handshake, frames, extensions (BEP 3, 6, 10).
 
+mod chunk;
 pub mod extension;
 pub mod fast;
 pub mod frame;
@@ -11,7 +12,6 @@ mod tests;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::mem;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 pub use fast::allowed_fast;
@@ -22,8 +22,9 @@ use crate::event::{CloseReason, Encryption};
 use crate::id::{Id20, PeerId};
 use crate::io::{ConnId, Outbox};
 use crate::time::Instant;
+use chunk::Chunk;
 use extension::Numbers;
-use frame::{Abilities, Decoded, Decoder, SMALL};
+use frame::{Abilities, Decoded, Decoder};
 use handshake::{HANDSHAKE_LEN, Handshake};
 
 /// What a connection is told.
@@ -70,7 +71,8 @@ pub enum Event {
     },
     /// A message, in order.
     Message(Message),
-    /// Part of a block, in order, as it arrives; never copied.
+    /// Part of a block, in order, as it arrives. It is a slice of what was read, or a copy where
+    /// blocks are less than half of that: it pins no more than about twice itself.
     BlockPart {
         /// Block as announced by the frame.
         block: BlockRef,
@@ -106,7 +108,7 @@ pub struct Wire {
     /// Pieces that a bitfield may tell of.
     pieces: u32,
     /// Read and not yet worked off.
-    backlog: VecDeque<BytesMut>,
+    backlog: VecDeque<Chunk>,
     backlog_bytes: usize,
     /// When the backlog was left behind, if it can be worked on.
     behind: Option<Instant>,
@@ -466,11 +468,11 @@ impl Wire {
         events: &mut Vec<Event>,
     ) -> Result<(), CloseReason> {
         let mut budget = self.limits().max_messages_per_input;
-        let mut data = Some(data);
+        let mut data = Some(Chunk::new(data));
         loop {
             let chunk = match self.backlog.pop_front() {
                 Some(chunk) => {
-                    self.backlog_bytes -= chunk.len();
+                    self.backlog_bytes -= chunk.data.len();
                     Some(chunk)
                 }
                 None => data.take(),
@@ -479,11 +481,16 @@ impl Wire {
                 self.behind = None;
                 return Ok(());
             };
-            self.work_chunk(&mut chunk, &mut budget, events)?;
+            let first = events.len();
+            let worked = self.work_chunk(&mut chunk.data, &mut budget, events);
+            chunk.let_go(&mut events[first..]);
+            worked?;
             let waiting = matches!(self.phase, Phase::Waiting);
             if budget == 0 || waiting {
                 self.keep_front(chunk);
-                self.keep_back(data.unwrap_or_default());
+                if let Some(data) = data {
+                    self.keep_back(data);
+                }
                 let behind = !waiting && self.backlog_bytes > 0;
                 self.behind = behind.then_some(now);
                 if self.backlog_bytes > self.limits().receive_window as usize * 2 {
@@ -582,32 +589,22 @@ impl Wire {
         })
     }
 
-    fn keep_front(&mut self, chunk: BytesMut) {
-        if !chunk.is_empty() {
-            self.backlog_bytes += chunk.len();
-            self.backlog.push_front(unpinned(chunk));
+    fn keep_front(&mut self, chunk: Chunk) {
+        if !chunk.data.is_empty() {
+            self.backlog_bytes += chunk.data.len();
+            self.backlog.push_front(chunk.unpinned());
         }
     }
 
-    /// Small chunks are gathered, so that the backlog is not mostly bookkeeping.
-    fn keep_back(&mut self, chunk: BytesMut) {
-        if chunk.is_empty() {
+    fn keep_back(&mut self, chunk: Chunk) {
+        if chunk.data.is_empty() {
             return;
         }
-        self.backlog_bytes += chunk.len();
-        match self.backlog.back_mut() {
-            Some(last) if chunk.len() < SMALL && last.len() < 64 * SMALL => {
-                last.extend_from_slice(&chunk);
-            }
-            _ => self.backlog.push_back(unpinned(chunk)),
-        }
+        self.backlog_bytes += chunk.data.len();
+        let left = match self.backlog.back_mut() {
+            Some(last) => last.gather(chunk),
+            None => Some(chunk),
+        };
+        self.backlog.extend(left.map(Chunk::unpinned));
     }
-}
-
-/// The same bytes, in a buffer of their own when few: they would pin far more than they are.
-fn unpinned(mut chunk: BytesMut) -> BytesMut {
-    if chunk.len() < SMALL {
-        chunk = BytesMut::from(&mem::take(&mut chunk)[..]);
-    }
-    chunk
 }

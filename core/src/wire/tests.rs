@@ -4,6 +4,7 @@ use crate::metadata;
 use crate::slab::Key;
 use crate::time::Duration;
 use alloc::boxed::Box;
+use core::mem;
 use quickcheck::{Arbitrary, Gen, quickcheck};
 use std::string::ToString as _;
 use std::vec;

@@ -528,11 +528,11 @@ impl<R: Reactor> Sockets<R> {
             return ReadOutcome::Nothing;
         }
         let limit = limit.min(stream.credit);
-        self.pool.prepare();
+        self.pool.prepare(stream.expected, limit);
         let (pool, socket) = (&mut self.pool, &stream.socket);
         let read = self
             .reactor
-            .try_stream(socket, Interest::Read, || pool.read(socket, limit));
+            .try_stream(socket, Interest::Read, || pool.read(socket));
         match read {
             Ok(0) => {
                 self.fail(key, IoReason::Eof);
@@ -540,7 +540,7 @@ impl<R: Reactor> Sockets<R> {
             }
             Ok(bytes) => {
                 stream.credit -= bytes;
-                ReadOutcome::Data(stream.conn, self.pool.take())
+                ReadOutcome::Data(stream.conn, self.pool.take(&mut stream.expected))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 stream.readable = false;

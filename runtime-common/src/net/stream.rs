@@ -5,6 +5,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use trackerless_core::io::ConnId;
 
 use super::OsSocket;
+use super::read::Expected;
 use super::write::WriteQueue;
 
 /// Where a stream stands.
@@ -30,6 +31,7 @@ pub(crate) struct Stream<S> {
     pub(crate) writable: bool,
     /// Bytes the engine allows to be read.
     pub(crate) credit: usize,
+    pub(crate) expected: Expected,
     pub(crate) out: WriteQueue,
     /// Whether it waits for its turn.
     pub(crate) queued: bool,
@@ -46,6 +48,7 @@ impl<S: OsSocket> Stream<S> {
             readable: true,
             writable: true,
             credit: 0,
+            expected: Expected::default(),
             out: WriteQueue::default(),
             queued: false,
             dirty: false,
