@@ -287,6 +287,12 @@ pub struct SwarmConfig {
     pub max_peers: u16,
     /// Of which one address and one network may have this many, however they came.
     pub peer_crowding: Crowding,
+    /// Time between looks for the least useful peers, near the limit of peers.
+    pub turnover_interval: Duration,
+    /// How many of all peers, in percent, make room for others then; one at least.
+    pub turnover_percent: u8,
+    /// Percent of that limit from which on that is done.
+    pub turnover_fill: u8,
     /// Peers known but not connected.
     pub max_known_peers: u32,
     /// Of which one address and one network may have this many.
@@ -320,6 +326,16 @@ pub struct SwarmConfig {
     pub max_partial_pieces: u32,
     /// Unchoke slots, optimistic ones included.
     pub upload_slots: u16,
+    /// Slots of a seed while its peers take less than it could give: more are tried out while the
+    /// rate grows with them.
+    pub max_upload_slots: u16,
+    /// Time for which more slots are tried out; the rate of the last few seconds shows what they
+    /// brought.
+    pub slot_trial: Duration,
+    /// Time after which they are tried again when they brought nothing.
+    pub slot_trial_pause: Duration,
+    /// Growth of the rate, in percent, for which half as many slots again are worth keeping.
+    pub slot_gain: u8,
     /// Time between rounds of the choker.
     pub choke_interval: Duration,
     /// Time between changes of the optimistic unchoke.
@@ -353,8 +369,9 @@ pub struct SwarmConfig {
     /// Time after which as many are counted again, so that peers that come and go with a great
     /// many pieces take a small part of the time.
     pub availability_pause: Duration,
-    /// Bad pieces in which a peer had a part before it is banned, when it was never alone.
-    pub max_bad_pieces: u8,
+    /// Blocks of bad pieces that are remembered with their hash (20 bytes) and who brought them,
+    /// until the right piece shows who lied; the oldest piece is forgotten first.
+    pub max_suspect_blocks: u32,
     /// Pieces hashed at once when data on disk is checked.
     pub check_parallel: u8,
     /// Time between saves of resume data while something changes.
@@ -398,6 +415,15 @@ pub struct SwarmConfig {
     pub seeding_time: Duration,
     /// Seeding: a peer that got this many bytes gives its slot to one that waits.
     pub seeding_quota: u64,
+    /// Seeding: a slow peer does so after this long, whatever it got.
+    pub max_seeding_time: Duration,
+    /// Seeding: one in so many slots changes hands in one round, so that the others keep the
+    /// uplink busy until its next peer has asked for something.
+    pub slots_per_turn: u16,
+    /// Super-seeding: pieces that a peer is told of and has not passed on.
+    pub super_seed_pieces: u8,
+    /// Super-seeding: a peer that could pass on none for this long is told of another all the same.
+    pub super_seed_patience: Duration,
     /// A peer that brings a piece within this time is given whole ones.
     pub whole_piece_time: Duration,
     /// Largest piece, bytes, that is kept for one peer because it is fast.
@@ -506,6 +532,12 @@ pub struct Limits {
     /// Bytes held for unfinished messages (bitfields and those of extensions), over all
     /// connections; over it, whoever holds most is dropped. Honest ones are done in a moment.
     pub max_unfinished: u32,
+    /// Of a rate that is not used so much is kept, as time: long enough to make up for a host that
+    /// is late, short enough that a rate holds over any few seconds.
+    pub rate_burst: Duration,
+    /// Where a rate limits downloads, bytes that a connection is read ahead however many there are:
+    /// fewer at a time would cost more calls of the system than they are worth.
+    pub min_rate_share: u32,
     /// Download rate, bytes per second; 0 is unlimited.
     pub download_rate: u64,
     /// Upload rate, bytes per second; 0 is unlimited.
@@ -677,6 +709,9 @@ impl Default for SwarmConfig {
     fn default() -> Self {
         Self {
             max_peers: 200,
+            turnover_interval: secs(300),
+            turnover_percent: 4,
+            turnover_fill: 90,
             peer_crowding: Crowding {
                 per_address: 4,
                 per_network: 16,
@@ -700,6 +735,10 @@ impl Default for SwarmConfig {
             random_first: 4,
             max_partial_pieces: 64,
             upload_slots: 8,
+            max_upload_slots: 64,
+            slot_trial: secs(6),
+            slot_trial_pause: secs(60),
+            slot_gain: 5,
             choke_interval: secs(10),
             optimistic_interval: secs(30),
             max_metadata: 30 * 1024 * 1024,
@@ -713,7 +752,7 @@ impl Default for SwarmConfig {
             haves_per_input: 1_024,
             availability_slice: 65_536,
             availability_pause: Duration::from_millis(10),
-            max_bad_pieces: 3,
+            max_suspect_blocks: 16_384,
             check_parallel: 4,
             save_interval: secs(10),
             dht: true,
@@ -733,6 +772,10 @@ impl Default for SwarmConfig {
             slots_per_prefix: 3,
             seeding_time: secs(60),
             seeding_quota: 16 * 1024 * 1024,
+            max_seeding_time: secs(300),
+            slots_per_turn: 4,
+            super_seed_pieces: 2,
+            super_seed_patience: secs(60),
             whole_piece_time: secs(20),
             max_whole_piece: 8 * 1024 * 1024,
             endgame_requesters: 2,
@@ -798,6 +841,8 @@ impl Default for Limits {
             read_budget: 32 * 1024 * 1024,
             min_read_share: 256 * 1024,
             max_unfinished: 16 * 1024 * 1024,
+            rate_burst: Duration::from_millis(250),
+            min_rate_share: 2_048,
             download_rate: 0,
             upload_rate: 0,
         }

@@ -98,14 +98,25 @@ pub enum Event {
         /// Piece index.
         piece: u32,
     },
-    /// A piece had the wrong hash.
+    /// A piece had the wrong hash. If several peers brought it, it is told once more as soon as the
+    /// right piece shows who of them lied.
     PieceFailed {
         /// The torrent.
         torrent: TorrentId,
         /// Piece index.
         piece: u32,
-        /// Who sent blocks of it.
+        /// Who lied, as far as that is certain; they are banned. Empty while it is not.
         blame: Vec<SocketAddr>,
+        /// Who sent blocks of it, while it is not known who of them lied.
+        suspects: Vec<SocketAddr>,
+    },
+    /// A piece that was verified cannot be read any more: peers are told, and it is fetched again
+    /// where it is wanted.
+    PieceLost {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Piece index.
+        piece: u32,
     },
     /// Every wanted piece is verified and in its files.
     Complete {

@@ -154,9 +154,6 @@ fn download(args: DownloadArgs) -> Result<Setup, Failure> {
 }
 
 fn seed(args: SeedArgs) -> Result<Setup, Failure> {
-    if args.super_seed {
-        return Err(not_yet("--super-seed"));
-    }
     let torrent = crate::source::torrent(&args.torrent)?;
     let net = with_transport(args.net)?;
     if !args.data.is_dir() {
@@ -171,6 +168,8 @@ fn seed(args: SeedArgs) -> Result<Setup, Failure> {
     torrent_setup(net, source, file, Goal::Seed, args.data, |add| {
         add.peers = args.peer;
         add.check = true;
+        add.serve_only = true;
+        add.super_seed = args.super_seed;
     })
 }
 
@@ -492,10 +491,6 @@ mod tests {
             (&["download", HASH, "--record", "src"], "--record"),
             (&["download", HASH, "--record", "/no/where"], "--record"),
             (&["dht", "run", "--no-dht"], "--no-dht"),
-            (
-                &["seed", "x", "--data", ".", "--super-seed"],
-                "--super-seed",
-            ),
             (&["dht", "sample", "127.0.0.1:1"], "dht sample"),
             (&["dht", "put", "x", "--salt", "y"], "dht put"),
             (&["download", V2], "v2 alone"),
@@ -533,11 +528,7 @@ mod tests {
         std::fs::write(&torrent, bytes).unwrap();
         let line = ["seed", torrent.to_str().unwrap(), "--data", "."];
         assert!(setup(&line).is_ok());
-        let failure = setup(&[&line[..], &["--super-seed"]].concat())
-            .err()
-            .unwrap();
-        assert_eq!(failure.code, crate::error::USAGE);
-        assert!(failure.message.starts_with("--super-seed"), "{failure}");
+        assert!(setup(&[&line[..], &["--super-seed"]].concat()).is_ok());
     }
 
     #[test]

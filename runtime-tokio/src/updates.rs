@@ -225,6 +225,7 @@ mod tests {
             total: 100,
             downloaded: 0,
             uploaded: 0,
+            uploaded_before: 0,
             down_rate: 0,
             up_rate: 0,
             peers: 0,

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use sha1::{Digest as _, Sha1};
 use trackerless_core::io::{Digest, JobError, JobResult, Opened, TorrentId};
 use trackerless_core::metainfo::Info;
+use trackerless_core::swarm::picker::BLOCK_LENGTH;
 
 /// The bytes of a torrent, kept once however many hosts have them.
 #[derive(Debug, Clone)]
@@ -138,6 +139,25 @@ impl Disk {
         match hash() {
             Some(digest) => JobResult::Hashed(Digest::Sha1(digest.into())),
             None => JobResult::Failed(JobError::Missing),
+        }
+    }
+
+    /// The hash of each block of a piece by itself.
+    pub(crate) fn hash_blocks(&mut self, torrent: TorrentId, piece: u32) -> JobResult {
+        let size = match self.torrents.get(&torrent) {
+            Some(disk) => disk.info.piece_size(piece),
+            None => return JobResult::Failed(JobError::Missing),
+        };
+        // A piece that has been hashed is whole and can be read in one.
+        let JobResult::Hashed(_) = self.hash(torrent, piece) else {
+            return JobResult::Failed(JobError::Missing);
+        };
+        match self.read(torrent, piece, 0, size) {
+            JobResult::Read(whole) => {
+                let blocks = whole.chunks(BLOCK_LENGTH as usize);
+                JobResult::BlocksHashed(blocks.map(|block| Sha1::digest(block).into()).collect())
+            }
+            other => other,
         }
     }
 

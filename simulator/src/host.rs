@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use trackerless_core::checksum::{Chain, mix};
 use trackerless_core::event::Event;
-use trackerless_core::io::{ConnId, SocketId};
+use trackerless_core::io::{ConnId, JobResult, SocketId};
 use trackerless_core::record::{OutputHash, Writer, encode_input};
 use trackerless_core::{Config, Engine, Input, Instant, Outbox, Output};
 
 use crate::disk::{Content, Disk};
+use crate::net::flip;
 use crate::sim::SimError;
 
 /// A host, by the order in which it was added.
@@ -33,6 +35,8 @@ pub struct HostSpec {
     pub up_rate: u64,
     /// Content it has on disk from the start.
     pub content: Option<Content>,
+    /// Of every so many blocks that it reads for others one is wrong; 0 is none.
+    pub lies: u32,
     /// Keep a recording of every input, for [`crate::replay`].
     pub record: bool,
 }
@@ -50,6 +54,7 @@ impl HostSpec {
             addr,
             up_rate: 12_500_000,
             content: None,
+            lies: 0,
             record: false,
         }
     }
@@ -68,6 +73,7 @@ pub(crate) struct Host {
     pub(crate) spec: HostSpec,
     pub(crate) engine: Engine,
     pub(crate) disk: Disk,
+    reads: u32,
     /// Which stream, and which of its ends, a connection is.
     pub(crate) conns: BTreeMap<ConnId, (u32, usize)>,
     pub(crate) uplink_free: Instant,
@@ -97,6 +103,7 @@ impl Host {
             engine,
             spec,
             disk: Disk::default(),
+            reads: 0,
             conns: BTreeMap::new(),
             uplink_free: now,
             sequence: 0,
@@ -130,6 +137,20 @@ impl Host {
         }
         self.engine.handle(now, input, &mut self.outbox);
         Ok(())
+    }
+
+    /// What it serves when it has read this: a liar's blocks are wrong now and then.
+    pub(crate) fn serve(&mut self, read: JobResult) -> JobResult {
+        let JobResult::Read(data) = read else {
+            return read;
+        };
+        self.reads += 1;
+        if self.spec.lies == 0 || !self.reads.is_multiple_of(self.spec.lies) {
+            return JobResult::Read(data);
+        }
+        let mut wrong = BytesMut::from(&data[..]);
+        flip(&mut wrong, self.reads as usize);
+        JobResult::Read(wrong.freeze())
     }
 
     /// Counts bytes that arrived and that the engine is not told of.

@@ -1,16 +1,20 @@
 //! Built-in scenarios: a swarm, a goal, and what must hold.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use trackerless_core::event::{Event, PeerSource};
+use trackerless_core::event::{CloseReason, Event, PeerSource};
 use trackerless_core::io::{AddTorrent, Command, Source, Tag};
 use trackerless_core::metainfo::Torrent;
 use trackerless_core::{Config, Instant};
 
 use crate::sim::START;
 use crate::{Content, HostId, HostSpec, Network, Root, Sim, SimError};
+
+/// Of so many blocks of a liar one is wrong.
+const LIES: u32 = 7;
 
 /// A scenario that can be run with any seed.
 #[derive(Debug, Clone)]
@@ -23,6 +27,8 @@ pub struct Scenario {
     pub dht_nodes: u32,
     /// Hosts that have the content from the start.
     pub seeders: u32,
+    /// Seeders besides those, of whose blocks one in seven is wrong.
+    pub liars: u32,
     /// Hosts that have a magnet link and nothing else.
     pub leechers: u32,
     /// Bytes of content.
@@ -81,6 +87,7 @@ pub fn all() -> Vec<Scenario> {
         about: "20 engines behind a 100-node DHT, with a magnet link and nothing else",
         dht_nodes: 100,
         seeders: 1,
+        liars: 0,
         leechers: 19,
         content_length: 1 << 20,
         piece_length: 1 << 16,
@@ -131,6 +138,17 @@ pub fn all() -> Vec<Scenario> {
             leechers: 5,
             piece_length: 1 << 18,
             joining: Joining::Acquaintance,
+            ..magnet.clone()
+        },
+        Scenario {
+            name: "poisoned",
+            about: "one seeder in three lies now and then: it is banned, and nobody else",
+            dht_nodes: 20,
+            seeders: 2,
+            liars: 1,
+            leechers: 6,
+            content_length: 1 << 21,
+            piece_length: 1 << 18,
             ..magnet.clone()
         },
         magnet,
@@ -227,9 +245,10 @@ impl Scenario {
             let known = routers[host.0 as usize % routers.len()];
             sim.command(host, after, Tag(1), Command::DhtBootstrap(vec![known]));
         };
-        for _ in 0..self.seeders {
+        for index in 0..self.seeders + self.liars {
             let host = HostSpec {
                 content: Some(published.content.clone()),
+                lies: if index < self.seeders { 0 } else { LIES },
                 ..next()
             };
             let host = sim.add_host(host)?;
@@ -343,13 +362,14 @@ impl Scenario {
                         source: PeerSource::Pex,
                         ..
                     } => found_by_pex += 1,
-                    Event::PieceFailed { piece, .. } => {
+                    Event::PieceFailed { piece, .. } if self.liars == 0 => {
                         failures.push(format!("never(piece failed): {host:?} piece {piece}"));
                     }
                     _ => {}
                 }
             }
         }
+        self.judge_blame(sim, leechers, &mut failures);
         Report {
             root: sim.root(),
             handled: sim.handled(),
@@ -359,6 +379,39 @@ impl Scenario {
             found_by_pex,
             told: told(sim),
             failures,
+        }
+    }
+}
+
+impl Scenario {
+    /// Whoever is banned or blamed has lied, and every liar is found out by somebody.
+    fn judge_blame(&self, sim: &Sim, leechers: &[HostId], failures: &mut Vec<String>) {
+        let first = self.dht_nodes + self.seeders;
+        let liars = (first..first + self.liars).map(|number| sim.addr(HostId(number)).ip());
+        let liars: BTreeSet<IpAddr> = liars.collect();
+        let mut found_out = BTreeSet::new();
+        for host in leechers {
+            for seen in sim.seen(*host) {
+                let blamed: &[SocketAddr] = match &seen.event {
+                    Event::PieceFailed { blame, .. } => blame,
+                    Event::PeerClosed {
+                        addr,
+                        reason: CloseReason::Banned,
+                        ..
+                    } => std::slice::from_ref(addr),
+                    _ => continue,
+                };
+                for addr in blamed {
+                    if liars.contains(&addr.ip()) {
+                        found_out.insert(addr.ip());
+                    } else {
+                        failures.push(format!("never(honest banned): {addr} by {host:?}"));
+                    }
+                }
+            }
+        }
+        for liar in liars.difference(&found_out) {
+            failures.push(format!("eventually(liar banned): {liar} was not"));
         }
     }
 }

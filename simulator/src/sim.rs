@@ -536,7 +536,10 @@ impl Sim {
                 piece,
                 begin,
                 length,
-            } => disk.read(torrent, piece, begin, length),
+            } => {
+                let read = disk.read(torrent, piece, begin, length);
+                host.serve(read)
+            }
             Work::Write {
                 torrent,
                 piece,
@@ -544,6 +547,7 @@ impl Sim {
                 data,
             } => disk.write(torrent, piece, begin, data),
             Work::Hash { torrent, piece, .. } => disk.hash(torrent, piece),
+            Work::HashBlocks { torrent, piece } => disk.hash_blocks(torrent, piece),
             Work::Commit { .. } => JobResult::Committed,
             Work::Discard { torrent, piece } => disk.discard(torrent, piece),
             Work::CloseStorage { torrent } => disk.close(torrent),

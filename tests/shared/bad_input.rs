@@ -159,10 +159,6 @@ fn cases(folder: &Path) -> Vec<Case> {
         case(&["download", &hybrid], "file tree"),
         case(&["seed", &good], "--data"),
         case(&["seed", &good, "--data", "/no/such"], "--data"),
-        case(
-            &["seed", &good, "--data", data, "--super-seed"],
-            "--super-seed",
-        ),
         case(&["seed", HASH, "--data", data], HASH),
         case(&["verify", &good, "--data", "/no/such"], "--data"),
         case(&["metadata", HASH], "--output"),

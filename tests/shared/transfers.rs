@@ -157,8 +157,9 @@ fn torrent(folder: &Path) -> (Vec<u8>, String) {
 
 /// A seeder without a DHT, and its address.
 fn seeder(folder: &Path, listen: &str, state: &str, more: &[&str]) -> (Running, String) {
-    let line = ["seed", "a.torrent", "--data", "seeded", "--no-dht"];
-    let options = ["--listen", listen, "--state-dir", state];
+    // Other tests seed the same content: nobody is to find them.
+    let line = ["seed", "a.torrent", "--data", "seeded"];
+    let options = ["--no-dht", "--no-lsd", "--listen", listen, "--state-dir", state];
     let seeder = Running::start(folder, &[&line[..], &options, more].concat());
     let address = seeder.address();
     seeder.until("verified", |event| event["pieces_bad"] == 0);
@@ -167,7 +168,7 @@ fn seeder(folder: &Path, listen: &str, state: &str, more: &[&str]) -> (Running, 
 
 fn download(folder: &Path, listen: &str, peer: &str) -> Running {
     let line = ["download", "a.torrent", "-o", "out", "--state-dir", "saved"];
-    let options = ["--listen", listen, "--no-dht", "--peer", peer];
+    let options = ["--listen", listen, "--no-dht", "--no-lsd", "--peer", peer];
     Running::start(folder, &[&line[..], &options].concat())
 }
 
@@ -323,4 +324,58 @@ fn a_node_and_those_that_ask_it_print_what_they_should() {
     interrupt(&node.child);
     let (status, told) = node.end();
     assert_eq!((status, told.len()), (Some(130), 0), "{told:?}");
+}
+
+/// A download into a folder of its own, and its address.
+fn into(folder: &Path, name: &str, peer: &str, more: &[&str]) -> (Running, String) {
+    let (output, state) = (format!("{name}/out"), format!("{name}/state"));
+    fs::create_dir(folder.join(name)).expect("the folder can be written");
+    let line = ["download", "a.torrent", "-o", &output, "--state-dir", &state];
+    let local = ["--listen", "127.0.0.1:0", "--no-dht", "--no-lsd"];
+    let options = [&local[..], &["--peer", peer]].concat();
+    let download = Running::start(folder, &[&line[..], &options, more].concat());
+    let address = download.address();
+    (download, address)
+}
+
+#[test]
+fn a_download_seeds_until_its_goal_is_reached() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let folder = folder.path();
+    let (content, _) = torrent(folder);
+    let (first, address) = seeder(folder, "127.0.0.1:0", "s1", &[]);
+    let (timed, _) = into(folder, "timed", &address, &["--seed-time", "1s"]);
+    timed.until("complete", |_| true);
+    assert_eq!(timed.end().0, Some(0));
+
+    let (ratio, address) = into(folder, "ratio", &address, &["--seed-ratio", "1"]);
+    ratio.until("complete", |_| true);
+    drop(first);
+    // From here on there is nobody else to have it from.
+    let (stays, next) = into(folder, "stays", &address, &["--seed"]);
+    stays.until("complete", |_| true);
+    assert_eq!(ratio.end().0, Some(0));
+    let (last, _) = into(folder, "last", &next, &[]);
+    let (status, told) = last.end();
+    assert_eq!(status, Some(0), "{told:?}");
+    assert!(fs::read(folder.join("last/out/file")).expect("it is there") == content);
+    interrupt(&stays.child);
+    assert_eq!(stays.end().0, Some(130));
+}
+
+#[test]
+fn a_super_seed_serves_everything() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let folder = folder.path();
+    let (content, _) = torrent(folder);
+    let (_seeder, address) = seeder(folder, "127.0.0.1:0", "s1", &["--super-seed"]);
+    let (first, next) = into(folder, "first", &address, &["--seed"]);
+    let (other, _) = into(folder, "other", &address, &["--peer", &next]);
+    first.until("complete", |_| true);
+    let (status, told) = other.end();
+    assert_eq!(status, Some(0), "{told:?}");
+    for name in ["first", "other"] {
+        let got = fs::read(folder.join(name).join("out/file")).expect("it is there");
+        assert!(got == content, "{name}");
+    }
 }

@@ -195,6 +195,16 @@ impl Config {
             "less than idle_timeout",
         )?;
         check(swarm.max_peers >= 1, "swarm.max_peers", "at least 1")?;
+        check(
+            swarm.turnover_interval >= secs(1),
+            "swarm.turnover_interval",
+            "at least 1 s",
+        )?;
+        check(
+            swarm.turnover_percent <= 100 && swarm.turnover_fill <= 100,
+            "swarm.turnover_percent",
+            "at most 100, as turnover_fill",
+        )?;
         for (crowding, field) in [
             (dht.waiting_crowding, "dht.waiting_crowding"),
             (swarm.peer_crowding, "swarm.peer_crowding"),
@@ -222,7 +232,30 @@ impl Config {
         check(swarm.min_pipeline >= 1, "swarm.min_pipeline", "at least 1")?;
         let pipeline = swarm.min_pipeline <= swarm.max_pipeline;
         check(pipeline, "swarm.max_pipeline", "at least min_pipeline")?;
+        let (shortest, longest) = (Duration::from_millis(100), secs(1));
+        check(
+            limits.rate_burst >= shortest && limits.rate_burst <= longest,
+            "limits.rate_burst",
+            "100 ms, the time between refills, to 1 s",
+        )?;
+        check(
+            limits.min_rate_share >= 1,
+            "limits.min_rate_share",
+            "at least 1 byte",
+        )?;
         check(swarm.upload_slots >= 1, "swarm.upload_slots", "at least 1")?;
+        check(
+            swarm.super_seed_pieces >= 1,
+            "swarm.super_seed_pieces",
+            "at least 1",
+        )?;
+        let slots = swarm.upload_slots <= swarm.max_upload_slots;
+        check(slots, "swarm.max_upload_slots", "at least upload_slots")?;
+        check(
+            swarm.max_seeding_time >= swarm.seeding_time,
+            "swarm.max_seeding_time",
+            "at least seeding_time",
+        )?;
         check(
             swarm.choke_interval >= secs(1),
             "swarm.choke_interval",

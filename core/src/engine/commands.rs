@@ -66,6 +66,10 @@ impl Engine {
                     Err(CommandError::UnknownTorrent)
                 }
             }
+            Command::LimitTorrent(torrent, rates) => match self.limit_torrent(torrent, rates) {
+                true => Ok(Done::Ok),
+                false => Err(CommandError::UnknownTorrent),
+            },
             Command::Save => {
                 let all: Vec<TorrentId> = self.torrents().collect();
                 for torrent in all {
@@ -186,6 +190,8 @@ impl Engine {
             select,
             sequential: add.sequential,
             metadata_only: add.metadata_only,
+            super_seed: add.super_seed,
+            serve_only: add.serve_only,
             check: add.check,
             resume,
             peer_id: Some(self.peer_id),

@@ -156,7 +156,7 @@ impl Engine {
         let before = entry.credit;
         entry.credit = before.saturating_sub(data.len() as u32);
         self.grants.disk.credit_changed(before, entry.credit);
-        self.grants.on_received(data.len() as u64);
+        self.grants.on_received(entry.torrent, data.len() as u64);
         self.wire_input(conn, wire::Input::Received(data), out);
         self.bound_unfinished(out);
         self.work_off(out);
@@ -378,9 +378,13 @@ impl Engine {
     pub(super) fn give_credit(&mut self, conn: ConnId, out: &mut Outbox) {
         let wire = &self.config.wire;
         let (min, max) = (wire.min_receive_window, wire.receive_window);
+        let conns = self.conns.len();
         let Some(entry) = self.conns.at_mut(conn.0) else {
             return;
         };
+        let most = self
+            .grants
+            .read_ahead(entry.torrent, conns, &self.config.limits);
         // What the connection has read and not yet worked off counts as unread.
         let behind = entry.wire.next_timeout().is_some_and(|at| at <= self.now);
         if behind || entry.credit > entry.window / 2 {
@@ -395,10 +399,10 @@ impl Engine {
                     return;
                 }
                 let wanted = entry.window.saturating_mul(2).clamp(min, max);
-                self.grants.disk.window(entry.credit, wanted)
+                self.grants.disk.window(entry.credit, wanted).min(most)
             }
             // A handshake brings no block: no budget holds it up.
-            _ => min,
+            _ => min.min(most),
         };
         let before = entry.credit;
         entry.window = window;

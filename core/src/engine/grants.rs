@@ -2,6 +2,7 @@
 //!
 //! A swarm never looks at another; it gets allowances, and connections get read credit.
 
+use super::rates::Bucket;
 use super::{Engine, Ordered, Wake};
 use crate::config::{Config, Limits};
 use crate::io::{ConnId, Outbox, TorrentId};
@@ -19,53 +20,53 @@ const GRANTED_PER_REFILL: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Grants {
-    dealt: BTreeMap<TorrentId, Dealt>,
+    pub(super) dealt: BTreeMap<TorrentId, Dealt>,
+    /// Torrents with rates of their own.
+    pub(super) limited: Ordered<TorrentId>,
     /// Torrents that used up an allowance.
     needy: Ordered<TorrentId>,
     /// Where the last refill of needy torrents ended, so that each gets its turn.
     turn: Option<TorrentId>,
     /// Connections that are not read from, by torrent.
-    parked: BTreeMap<TorrentId, Ordered<ConnId>>,
+    pub(super) parked: BTreeMap<TorrentId, Ordered<ConnId>>,
     parked_turn: Option<(TorrentId, ConnId)>,
     pub(super) disk: DiskBudget,
-    /// Payload and protocol bytes that may still be read; negative after a burst.
-    download_tokens: i64,
-    download_rate: u64,
+    /// Payload and protocol bytes that may be read.
+    pub(super) download: Bucket,
+    /// Bytes of blocks and metadata that may be sent, and have not been dealt out.
+    pub(super) upload: Bucket,
     connect_tokens_millionths: u64,
-    upload_rate: u64,
     /// Torrents that may lack part of their allowance of uploads.
     pub(super) uploading: Ordered<TorrentId>,
-    /// Torrents with peers: each may use an equal share of the rate of uploads.
-    pub(super) with_peers: u32,
-    /// That share has shrunk: what others did not use of theirs is cut back.
-    shares_shrunk: bool,
     refilled: Instant,
     armed: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Dealt {
-    grant: Grant,
+pub(super) struct Dealt {
+    pub(super) grant: Grant,
     connects_used: u64,
-    peers: u32,
+    /// What the torrent may use of the rates.
+    pub(super) download: Bucket,
+    pub(super) upload: Bucket,
+    /// What it had claimed of uploads at the last refill.
+    pub(super) claimed: u64,
 }
 
 impl Grants {
     pub(super) fn new(config: &Config, now: Instant) -> Self {
         Self {
             dealt: BTreeMap::new(),
+            limited: Ordered::new(),
             needy: Ordered::new(),
             turn: None,
             parked: BTreeMap::new(),
             parked_turn: None,
             disk: DiskBudget::new(&config.limits, config.wire.min_receive_window),
-            download_tokens: 0,
-            download_rate: config.limits.download_rate,
+            download: Bucket::new(config.limits.download_rate),
+            upload: Bucket::new(config.limits.upload_rate),
             connect_tokens_millionths: 0,
-            upload_rate: config.limits.upload_rate,
             uploading: Ordered::new(),
-            with_peers: 0,
-            shares_shrunk: false,
             refilled: now,
             armed: None,
         }
@@ -77,29 +78,20 @@ impl Grants {
     }
 
     pub(super) fn torrent_removed(&mut self, torrent: TorrentId) {
-        if self.dealt.remove(&torrent).is_some_and(|it| it.peers > 0) {
-            self.with_peers -= 1;
-        }
+        self.dealt.remove(&torrent);
+        self.limited.remove(&torrent);
         self.needy.remove(&torrent);
         self.uploading.remove(&torrent);
     }
 
     pub(super) fn on_peer_connected(&mut self, torrent: TorrentId) {
-        if let Some(dealt) = self.dealt.get_mut(&torrent) {
-            dealt.peers += 1;
-            if dealt.peers == 1 {
-                self.with_peers += 1;
-                self.shares_shrunk = true;
-            }
-            self.on_upload(torrent);
-        }
+        self.on_upload(torrent);
     }
 
-    pub(super) fn on_peer_closed(&mut self, torrent: TorrentId) {
-        if let Some(dealt) = self.dealt.get_mut(&torrent) {
-            dealt.peers -= 1;
-            self.with_peers -= u32::from(dealt.peers == 0);
-        }
+    /// Whether a rate limits what a torrent uploads.
+    pub(super) fn limits_upload(&self, torrent: TorrentId) -> bool {
+        let own = self.dealt.get(&torrent);
+        self.upload.rate > 0 || own.is_some_and(|own| own.upload.rate > 0)
     }
 
     pub(super) fn on_connect(&mut self, torrent: TorrentId) {
@@ -113,20 +105,24 @@ impl Grants {
 
     /// A torrent uploads a block or metadata, or has a peer more to upload to.
     pub(super) fn on_upload(&mut self, torrent: TorrentId) {
-        if self.upload_rate > 0 {
+        if self.limits_upload(torrent) {
             self.uploading.insert(torrent);
         }
     }
 
-    pub(super) fn on_received(&mut self, bytes: u64) {
-        if self.download_rate > 0 {
-            self.download_tokens -= i64::try_from(bytes).unwrap_or(i64::MAX);
+    pub(super) fn on_received(&mut self, torrent: Option<TorrentId>, bytes: u64) {
+        self.download.take(bytes);
+        if let Some(dealt) = torrent.and_then(|torrent| self.dealt.get_mut(&torrent)) {
+            dealt.download.take(bytes);
         }
     }
 
     /// Whether a connection of `torrent` may be given read credit.
     pub(super) fn may_read(&self, torrent: TorrentId) -> bool {
-        self.disk.may_read(torrent) && (self.download_rate == 0 || self.download_tokens > 0)
+        let own = self.dealt.get(&torrent);
+        self.disk.may_read(torrent)
+            && self.download.is_open()
+            && own.is_none_or(|own| own.download.is_open())
     }
 
     pub(super) fn park(&mut self, torrent: TorrentId, conn: ConnId) {
@@ -188,7 +184,7 @@ impl Engine {
     /// Plans a refill if anybody waits for one that time alone brings.
     pub(super) fn arm_grants(&mut self) {
         let grants = &mut self.grants;
-        let rate_waits = grants.download_rate > 0 && !grants.parked.is_empty();
+        let rate_waits = grants.reads_wait();
         // Parked connections that the disk holds back are resumed by its answers; those that one
         // input left over are resumed at once.
         let left_over = grants.next_to_unpark().is_some();
@@ -218,18 +214,9 @@ impl Engine {
         self.grants.refilled = self.now;
         let micros = u64::try_from(passed.as_micros()).unwrap_or(u64::MAX);
         let limits = self.config.limits.clone();
-        self.refill_download(&limits, micros);
+        self.grants.refill_download(&limits, micros);
         self.refill_connects(&limits, micros);
         self.refill_upload(&limits, micros);
-    }
-
-    fn refill_download(&mut self, limits: &Limits, micros: u64) {
-        let rate = limits.download_rate;
-        let new = u128::from(rate) * u128::from(micros) / 1_000_000;
-        // A quiet second may be made up for, no more.
-        let most = i64::try_from(rate).unwrap_or(i64::MAX);
-        let tokens = i64::try_from(new).unwrap_or(i64::MAX);
-        self.grants.download_tokens = self.grants.download_tokens.saturating_add(tokens).min(most);
     }
 
     fn refill_connects(&mut self, limits: &Limits, micros: u64) {
@@ -257,32 +244,6 @@ impl Engine {
         }
     }
 
-    fn refill_upload(&mut self, limits: &Limits, micros: u64) {
-        if core::mem::take(&mut self.grants.shares_shrunk) && limits.upload_rate > 0 {
-            let others = self.grants.dealt.iter().filter(|(_, it)| it.peers > 0);
-            self.grants.uploading.extend(others.map(|(id, _)| *id));
-        }
-        let share = limits.upload_rate / u64::from(self.grants.with_peers.max(1));
-        let new = (u128::from(share) * u128::from(micros) / 1_000_000) as u64;
-        for torrent in core::mem::take(&mut self.grants.uploading) {
-            let (Some(entry), Some(dealt)) = (
-                self.torrents.at(torrent.0),
-                self.grants.dealt.get_mut(&torrent),
-            ) else {
-                continue;
-            };
-            let total = &mut dealt.grant.upload_total;
-            // What was not used may be made up for during one second, no longer.
-            let claimed = entry.swarm.upload_claimed();
-            let most = claimed.saturating_add(share.max(16_384));
-            *total = total.saturating_add(new).min(most);
-            if *total < most {
-                self.grants.uploading.insert(torrent);
-            }
-            self.grant(torrent);
-        }
-    }
-
     /// Sends a swarm its allowances.
     pub(super) fn grant(&mut self, torrent: TorrentId) {
         let limits = &self.config.limits;
@@ -294,7 +255,7 @@ impl Engine {
         grant.connections =
             (u64::from(limits.max_connections) / torrents).clamp(2, u64::from(u16::MAX)) as u32;
         grant.read_bytes = (limits.read_budget / torrents).max(limits.min_read_share);
-        if limits.upload_rate == 0 {
+        if limits.upload_rate == 0 && dealt.upload.rate == 0 {
             grant.upload_total = u64::MAX;
         }
         // The first peers of a torrent need not wait for a refill.

@@ -10,6 +10,7 @@ mod grants;
 mod jobs;
 mod local;
 mod nodes;
+mod rates;
 mod torrents;
 mod trackers;
 mod view;

@@ -205,7 +205,6 @@ impl Engine {
                 }
                 match event {
                     Event::PeerConnected(_) => self.grants.on_peer_connected(torrent),
-                    Event::PeerClosed { .. } => self.grants.on_peer_closed(torrent),
                     Event::Complete { .. } => {
                         self.tracker_input(tracker::Input::Completed(torrent), out);
                     }
@@ -258,6 +257,7 @@ impl Engine {
                 piece,
                 kind: crate::io::HashKind::Sha1,
             },
+            Job::HashBlocks { piece } => Work::HashBlocks { torrent, piece },
             Job::Commit { piece } => Work::Commit { torrent, piece },
             Job::Discard { piece } => Work::Discard { torrent, piece },
             Job::Close => Work::CloseStorage { torrent },

@@ -38,6 +38,8 @@ pub struct TorrentStats {
     pub downloaded: u64,
     /// Payload bytes sent since it was added.
     pub uploaded: u64,
+    /// Payload bytes sent by earlier runs, as far as what they saved tells.
+    pub uploaded_before: u64,
     /// Payload bytes per second received, over the last seconds.
     pub down_rate: u64,
     /// Payload bytes per second sent, over the last seconds.

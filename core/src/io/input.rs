@@ -181,6 +181,10 @@ pub struct AddTorrent {
     pub sequential: bool,
     /// Stop once the metadata is there.
     pub metadata_only: bool,
+    /// Give each piece away once first (BEP 16): for the only seed, if everything is there.
+    pub super_seed: bool,
+    /// Fetch nothing, not even what storage has lost: only what is there is served.
+    pub serve_only: bool,
     /// Hash everything on disk, whatever the resume data says.
     pub check: bool,
 }
@@ -197,9 +201,20 @@ impl AddTorrent {
             select: Vec::new(),
             sequential: false,
             metadata_only: false,
+            super_seed: false,
+            serve_only: false,
             check: false,
         }
     }
+}
+
+/// What may flow in a second.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rates {
+    /// Bytes that are downloaded; 0 is no limit.
+    pub download: u64,
+    /// Bytes of blocks and metadata that are uploaded; 0 is no limit.
+    pub upload: u64,
 }
 
 /// What the embedder can ask for. Each is answered by [`crate::event::Event::CommandDone`].
@@ -212,6 +227,8 @@ pub enum Command {
     RemoveTorrent(TorrentId),
     /// Tells of a peer.
     AddPeer(TorrentId, SocketAddr),
+    /// Limits what one torrent downloads and uploads, beside what limits all together.
+    LimitTorrent(TorrentId, Rates),
     /// Tells of a DHT node: it is pinged and, if it answers, enters the table.
     AddDhtNode(SocketAddr),
     /// Looks up our own id through these contacts and fills the table; answered when done.

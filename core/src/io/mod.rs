@@ -7,7 +7,9 @@ mod unread;
 mod work;
 
 pub use ids::{ConnId, JobId, SocketId, Tag, Ticket, TorrentId};
-pub use input::{AddTorrent, Command, Input, IoReason, Source};
+pub use input::{AddTorrent, Command, Input, IoReason, Rates, Source};
 pub use outbox::{Drain, Outbox, Output};
 pub use unread::Unread;
-pub use work::{Digest, HashKind, HttpAnswer, JobError, JobResult, Opened, StateKind, Work};
+pub use work::{
+    BlockHash, Digest, HashKind, HttpAnswer, JobError, JobResult, Opened, StateKind, Work,
+};

@@ -309,6 +309,9 @@ impl Outbox {
                         },
                     );
                 }
+                Work::HashBlocks { torrent, piece } => {
+                    self.job(job, Work::HashBlocks { torrent, piece });
+                }
                 Work::Commit { torrent, piece } => self.job(job, Work::Commit { torrent, piece }),
                 Work::Discard { torrent, piece } => {
                     self.job(job, Work::Discard { torrent, piece });

@@ -68,6 +68,15 @@ pub enum Work<'o> {
         /// Which hash.
         kind: HashKind,
     },
+    /// Hashes each block of a whole piece by itself, with SHA-1, from memory where it is kept, else
+    /// from disk; answered by `BlocksHashed`. Asked for when a piece was wrong, and when it is
+    /// right the next time, to see whose blocks differ.
+    HashBlocks {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Piece index.
+        piece: u32,
+    },
     /// The piece is right: brings it to the files; answered by `Committed` once the kernel has it.
     Commit {
         /// The torrent.
@@ -154,6 +163,9 @@ pub enum Digest {
     Merkle([u8; 32]),
 }
 
+/// The SHA-1 of one block of a piece: 16 KiB, or what is left at its end.
+pub type BlockHash = [u8; 20];
+
 /// What storage found when it was opened.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Opened {
@@ -189,6 +201,8 @@ pub enum JobResult {
     Written,
     /// The hash of the piece.
     Hashed(Digest),
+    /// The hashes of the piece's blocks, in order.
+    BlocksHashed(Vec<BlockHash>),
     /// The piece is in its files.
     Committed,
     /// What was kept of the piece is dropped.

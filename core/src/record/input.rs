@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::RecordError;
 use super::codec::{Codec, Reader, codec_enum, codec_struct, put_bytes};
 use crate::io::{
-    AddTorrent, Command, Digest, HttpAnswer, Input, IoReason, JobError, JobResult, Opened,
+    AddTorrent, Command, Digest, HttpAnswer, Input, IoReason, JobError, JobResult, Opened, Rates,
     SocketId, Source,
 };
 use crate::metadata::Checked;
@@ -241,6 +241,7 @@ codec_enum!(JobResult {
     9 => Failed(error),
     10 => Metadata(checked),
     11 => Http(answer),
+    12 => BlocksHashed(hashes),
 });
 codec_enum!(Checked { 0 => Right(info), 1 => Unreadable, 2 => WrongHash });
 
@@ -297,8 +298,11 @@ codec_struct!(AddTorrent {
     select,
     sequential,
     metadata_only,
+    super_seed,
+    serve_only,
     check,
 });
+codec_struct!(Rates { download, upload });
 codec_enum!(Command {
     0 => AddTorrent(add),
     1 => RemoveTorrent(torrent),
@@ -313,6 +317,7 @@ codec_enum!(Command {
     10 => DhtAnnounce(hash, port),
     11 => Save,
     12 => Shutdown,
+    13 => LimitTorrent(torrent, rates),
 });
 
 #[cfg(test)]
@@ -403,7 +408,7 @@ mod tests {
         }
 
         fn result(&self) -> JobResult {
-            match self.number % 20 {
+            match self.number % 21 {
                 12 => JobResult::Metadata(Checked::WrongHash),
                 13 => JobResult::Metadata(Checked::Unreadable),
                 14 => JobResult::Metadata(Checked::Right(self.info())),
@@ -420,6 +425,7 @@ mod tests {
                 8 => JobResult::Resolved([self.addr().ip()].into()),
                 9 => JobResult::Saved,
                 10 => JobResult::Failed(JobError::NoSpace),
+                20 => JobResult::BlocksHashed([[self.kind; 20]; 3].into()),
                 15 => JobResult::Failed(JobError::ReadOnly),
                 16 => JobResult::Failed(JobError::InTheWay),
                 17 => JobResult::Failed(JobError::TooManyFiles),
@@ -444,13 +450,22 @@ mod tests {
         fn command(&self) -> Command {
             let torrent = TorrentId::from_bits(self.number);
             let id = Id20([self.kind; 20]);
-            match self.number % 14 {
+            match self.number % 15 {
+                14 => Command::LimitTorrent(
+                    torrent,
+                    Rates {
+                        download: self.port.into(),
+                        upload: self.number,
+                    },
+                ),
                 0 => Command::AddTorrent(AddTorrent {
                     resume: self.flag.then(|| self.resume().into()),
                     info: self.flag.then(|| self.info()),
                     peers: [self.addr()].into(),
                     select: [1, 5].into(),
                     sequential: self.flag,
+                    super_seed: self.flag,
+                    serve_only: !self.flag,
                     ..AddTorrent::new(Source::Magnet(self.text.clone()))
                 }),
                 1 => Command::AddTorrent(AddTorrent::new(Source::Torrent(self.torrent().into()))),

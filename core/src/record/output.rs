@@ -139,6 +139,9 @@ impl OutputHash {
                 self.numbers(&[4, torrent.to_bits(), u64::from(*piece)]);
                 self.debug(kind);
             }
+            Work::HashBlocks { torrent, piece } => {
+                self.numbers(&[13, torrent.to_bits(), u64::from(*piece)]);
+            }
             Work::Commit { torrent, piece } => {
                 self.numbers(&[5, torrent.to_bits(), u64::from(*piece)]);
             }

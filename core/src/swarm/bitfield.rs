@@ -268,6 +268,39 @@ impl Bitfield {
             .sum()
     }
 
+    /// Adds every piece of `other`, a set of as many pieces. Looks at 64 pieces a step.
+    pub fn insert_all(&mut self, other: &Self) {
+        let mut ones = 0;
+        for (ours, theirs) in self.bytes.chunks_mut(8).zip(other.bytes.chunks(8)) {
+            work::note(1);
+            for (ours, theirs) in ours.iter_mut().zip(theirs) {
+                *ours |= theirs;
+                ones += ours.count_ones();
+            }
+        }
+        self.ones = ones;
+    }
+
+    /// The first piece at or after `from`, and below `until`, that is in none of `sets`, all of as
+    /// many pieces. Looks at 64 pieces a step.
+    #[must_use]
+    pub fn first_in_none(sets: &[&Self], from: u32, until: u32) -> Option<u32> {
+        let mut at = from as usize / 64 * 8;
+        let mut mask = u64::MAX >> (from % 64);
+        while at < until.div_ceil(8) as usize {
+            work::note(1);
+            let used = sets.iter().fold(0, |used, set| used | word(&set.bytes, at));
+            let free = !used & mask;
+            if free != 0 {
+                let piece = at as u32 * 8 + free.leading_zeros();
+                return (piece < until).then_some(piece);
+            }
+            mask = u64::MAX;
+            at += 8;
+        }
+        None
+    }
+
     /// Whether the two sets share a piece.
     #[must_use]
     pub fn intersects(&self, other: &Self) -> bool {
@@ -357,6 +390,30 @@ mod tests {
     }
 
     quickcheck! {
+        fn a_union_and_what_no_set_has_are_what_looking_at_each_piece_gives(
+            len: u16, sets: (Vec<u16>, Vec<u16>), from: u16, until: u16
+        ) -> bool {
+            let len = u32::from(len % 400) + 1;
+            let (from, until) = (u32::from(from) % (len + 1), u32::from(until) % (len + 1));
+            let set = |pieces: &[u16]| {
+                let mut set = Bitfield::new(len);
+                pieces.iter().for_each(|piece| {
+                    set.set(u32::from(*piece) % len);
+                });
+                set
+            };
+            // Many, so that free pieces are rare.
+            let (mut a, b) = (set(&sets.0), set(&sets.1));
+            a.set_range(0..len * 3 / 4);
+            let free = (from..until).find(|piece| !a.get(*piece) && !b.get(*piece));
+            assert_eq!(Bitfield::first_in_none(&[&a, &b], from, until), free);
+            let mut union = a.clone();
+            union.insert_all(&b);
+            let ones = (0..len).filter(|piece| a.get(*piece) || b.get(*piece));
+            assert_eq!(union.count_ones() as usize, ones.clone().count());
+            ones.eq(union.iter_ones())
+        }
+
         fn a_range_is_its_indices(len: u16, start: u16, end: u16, before: Vec<u16>) -> bool {
             let (len, start, end) = (len % 400, start % 420, end % 420);
             let mut one_by_one = Bitfield::new(len.into());

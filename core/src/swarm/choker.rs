@@ -32,6 +32,10 @@ pub struct ChokerConfig {
     pub seeding_time: Duration,
     /// Seeding: a peer that got this many bytes gives its slot to one that waits.
     pub seeding_quota: u64,
+    /// Seeding: a slow peer does so after this long, whatever it got.
+    pub max_seeding_time: Duration,
+    /// Seeding: one in so many slots changes hands in one round.
+    pub slots_per_turn: u16,
 }
 
 impl Default for ChokerConfig {
@@ -60,6 +64,8 @@ impl From<&SwarmConfig> for ChokerConfig {
             slots_per_prefix: config.slots_per_prefix,
             seeding_time: config.seeding_time,
             seeding_quota: config.seeding_quota,
+            max_seeding_time: config.max_seeding_time,
+            slots_per_turn: config.slots_per_turn,
         }
     }
 }
@@ -180,6 +186,12 @@ impl Choker {
         self.config.slots = slots;
     }
 
+    /// The number of slots.
+    #[must_use]
+    pub fn slots(&self) -> u16 {
+        self.config.slots
+    }
+
     /// When the next round is due.
     #[must_use]
     pub fn next_timeout(&self) -> Instant {
@@ -258,7 +270,10 @@ impl Choker {
         let mut ranked: Vec<usize> = (0..peers.len())
             .filter(|index| peers[*index].interested)
             .collect();
-        ranked.sort_by_cached_key(|index| (self.rank(now, occasion, &peers[*index]), ties[*index]));
+        let served = self.served(now, peers);
+        ranked.sort_by_cached_key(|index| {
+            (self.rank(occasion, &served, &peers[*index]), ties[*index])
+        });
 
         let held: Vec<PeerKey> = self.optimistic.iter().map(|(peer, _)| *peer).collect();
         for index in ranked.iter().copied() {
@@ -282,8 +297,11 @@ impl Choker {
             };
             slots.give(index, &peers[index], reason);
         }
-        // The rest goes to who waited longest.
-        ranked.sort_by_key(|index| (waiting_since(&peers[*index]), ties[*index]));
+        // The rest goes to who waited longest; who has just been served has not waited.
+        ranked.sort_by_key(|index| {
+            let facts = &peers[*index];
+            (facts.unchoked, waiting_since(facts), ties[*index])
+        });
         for index in ranked.iter().copied() {
             if slots.give(index, &peers[index], ChokeReason::Optimistic) {
                 self.optimistic.push((peers[index].peer, now));
@@ -291,8 +309,30 @@ impl Choker {
         }
     }
 
+    /// Who has had its turn while we seed: those that take nothing, and of the others the few that
+    /// have been served longest.
+    fn served(&self, now: Instant, peers: &[PeerFacts]) -> Vec<PeerKey> {
+        let config = &self.config;
+        let (mut idle, mut over) = (Vec::new(), Vec::new());
+        for facts in peers.iter().filter(|facts| facts.unchoked) {
+            let since = facts.last_unchoked.unwrap_or(now);
+            let held = now.saturating_since(since);
+            let quota = facts.bytes_since_unchoke >= config.seeding_quota;
+            if facts.up_rate == 0 && held >= config.interval {
+                // It holds up one that would take something.
+                idle.push(facts.peer);
+            } else if (quota && held >= config.seeding_time) || held >= config.max_seeding_time {
+                over.push((since, facts.peer));
+            }
+        }
+        over.sort_unstable();
+        let most = (config.slots / config.slots_per_turn.max(1)).max(1);
+        idle.extend(over.iter().take(most.into()).map(|(_, peer)| *peer));
+        idle
+    }
+
     /// Lower is better; compared before the tie is broken at random.
-    fn rank(&self, now: Instant, occasion: Occasion, facts: &PeerFacts) -> Rank {
+    fn rank(&self, occasion: Occasion, served: &[PeerKey], facts: &PeerFacts) -> Rank {
         match occasion {
             Occasion::Vacancy => (u8::from(!facts.unchoked), 0, waiting_since(facts)),
             Occasion::Round(Mode::Leeching) => {
@@ -300,12 +340,7 @@ impl Choker {
                 (group, u64::MAX - facts.down_rate, waiting_since(facts))
             }
             Occasion::Round(Mode::Seeding) => {
-                let since = facts.last_unchoked.unwrap_or(now);
-                let held_long = now.saturating_since(since) >= self.config.seeding_time;
-                // A peer that takes nothing holds up one that would.
-                let is_served = held_long
-                    && (facts.bytes_since_unchoke >= self.config.seeding_quota
-                        || facts.up_rate == 0);
+                let is_served = served.contains(&facts.peer);
                 let group = match (facts.unchoked, is_served) {
                     (true, false) => 0,
                     (false, _) => 1,
@@ -546,6 +581,47 @@ mod tests {
             }
         }
         assert_eq!(served.len(), 20);
+    }
+
+    #[test]
+    fn of_many_turns_that_are_over_a_few_end_in_one_round() {
+        let mut table = Table::new(8, (0..20).map(peer).collect());
+        table.decide(at(10), Some(Mode::Seeding));
+        let first = table.unchoked();
+        for facts in table.peers.iter_mut().filter(|facts| facts.unchoked) {
+            facts.bytes_since_unchoke = u64::MAX;
+        }
+        let mut left = Vec::new();
+        for round in 1..=5 {
+            table.decide(at(60 + round * 10), Some(Mode::Seeding));
+            assert_eq!(table.unchoked().len(), 8);
+            let stays = first.iter().filter(|peer| table.unchoked().contains(peer));
+            left.push(stays.count());
+        }
+        // Two a round, besides the optimistic one, which moves on by itself.
+        assert!(left.windows(2).all(|two| two[0] - two[1] <= 3), "{left:?}");
+        assert!(left[0] >= 5 && left[4] == 0, "{left:?}");
+    }
+
+    #[test]
+    fn who_takes_nothing_or_little_holds_no_slot_for_ever() {
+        let mut table = Table::new(4, (0..8).map(peer).collect());
+        table.decide(at(10), Some(Mode::Seeding));
+        let first = table.unchoked();
+        let (idle, slow) = (first[0], first[1]);
+        for facts in &mut table.peers {
+            facts.up_rate = if facts.peer.0 == idle { 0 } else { 10 };
+        }
+        table.decide(at(20), Some(Mode::Seeding));
+        assert!(!table.unchoked().contains(&idle), "it is idle");
+        assert!(table.unchoked().contains(&slow), "its time is not over");
+        let most = SwarmConfig::default().max_seeding_time.as_secs();
+        let mut gone = 0;
+        for round in 0..most / 5 {
+            table.decide(at(30 + round * 10), Some(Mode::Seeding));
+            gone += u64::from(!table.unchoked().contains(&slow));
+        }
+        assert!(gone > 0, "slow, and never done");
     }
 
     #[test]

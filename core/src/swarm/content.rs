@@ -144,9 +144,15 @@ impl Content {
 
     /// `piece` is verified and in its files.
     pub(super) fn on_had(&mut self, piece: u32) {
-        self.lost.remove(&piece);
         if self.wanted.get(piece) && !self.picker.have().get(piece) {
             self.done += self.bytes_of(piece..piece + 1);
+        }
+    }
+
+    /// `piece`, which was had, is not there any more.
+    pub(super) fn on_not_had(&mut self, piece: u32) {
+        if self.wanted.get(piece) && self.picker.have().get(piece) {
+            self.done -= self.bytes_of(piece..piece + 1);
         }
     }
 

@@ -40,6 +40,10 @@ pub struct Options {
     pub sequential: bool,
     /// Stop once the metadata is there.
     pub metadata_only: bool,
+    /// Give each piece away once first (BEP 16), if everything is there.
+    pub super_seed: bool,
+    /// Nothing is fetched, not even what storage has lost.
+    pub serve_only: bool,
     /// Hash everything on disk, whatever the resume data says.
     pub check: bool,
     /// What an earlier run saved; data that does not fit is ignored.
@@ -170,6 +174,11 @@ pub enum Job {
     },
     /// See [`crate::io::Work::Hash`].
     Hash {
+        /// Piece index.
+        piece: u32,
+    },
+    /// See [`crate::io::Work::HashBlocks`].
+    HashBlocks {
         /// Piece index.
         piece: u32,
     },

@@ -71,6 +71,7 @@ impl Swarm {
                 self.on_extension_handshake(conn, &handshake, events);
             }
             Message::Metadata(message) => self.on_metadata_message(conn, message, events),
+            Message::DontHave(piece) => self.on_dont_have(conn, piece, events),
             Message::Pex(payload) => self.on_pex(conn, &payload, events),
         }
     }
@@ -115,6 +116,11 @@ impl Swarm {
             return;
         };
         let first = !core::mem::replace(&mut peer.opened, true);
+        if peer.took_back && !first {
+            // Who says piece by piece what it lost goes on so: all of it at once, again and again,
+            // would cost too much.
+            return;
+        }
         if let Pieces::Early { base: early, haves } = &mut peer.pieces {
             if matches!(&base, Base::Bits(bytes) if bytes.len() > limit) {
                 self.close(conn, CloseReason::Limit("swarm.max_pieces"), events);
@@ -169,7 +175,7 @@ impl Swarm {
                 } else if haves.len() >= max_haves {
                     self.close(conn, CloseReason::Limit("swarm.max_early_haves"), events);
                 } else {
-                    haves.push(piece);
+                    haves.push((piece, true));
                 }
             }
             (_, Some(content)) if piece >= content.info.piece_count => {
@@ -186,6 +192,7 @@ impl Swarm {
                     self.update_interest(conn, events);
                     self.ask_again(conn, events);
                 }
+                self.on_seen_piece(conn, piece, events);
                 if full {
                     self.on_seed_known(conn);
                     self.close_if_useless(conn, events);
@@ -204,7 +211,7 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
-        peer.upload_only = handshake.upload_only;
+        peer.upload_only = handshake.upload_only.unwrap_or(peer.upload_only);
         peer.prefers_encryption |= handshake.prefers_encryption;
         peer.holepunch |= handshake.ut_holepunch.is_some_and(|number| number != 0);
         peer.metadata = handshake.ut_metadata.is_some_and(|number| number != 0);

@@ -10,6 +10,7 @@ pub mod picker;
 pub mod priority;
 pub mod rate;
 
+mod blame;
 mod client;
 mod content;
 pub(crate) mod crowd;
@@ -17,6 +18,7 @@ mod downloads;
 mod endgame;
 mod exchange;
 mod io;
+mod lost;
 mod messages;
 mod peer;
 mod peers;
@@ -24,9 +26,12 @@ mod pex;
 mod pieces;
 mod requests;
 mod sessions;
+mod slots;
 mod starting;
+mod super_seed;
 #[cfg(test)]
 mod tests;
+mod turnover;
 mod uploads;
 mod work;
 
@@ -40,6 +45,7 @@ use core::net::SocketAddr;
 pub(crate) use content::beyond;
 pub use io::{Event, Grant, Hello, Input, Job, JobToken, Options, Setup, Want};
 
+use self::blame::Blame;
 use self::choker::{Choker, ChokerConfig};
 use self::content::Content;
 use self::crowd::Crowd;
@@ -48,7 +54,9 @@ use self::peers::{Candidate, Peers};
 use self::pex::Exchange;
 use self::picker::PeerKey;
 use self::rate::RateMeter;
+use self::slots::Slots;
 use self::starting::Counted;
+use self::super_seed::SuperSeed;
 use crate::config::Config;
 use crate::dht::external::Votes;
 use crate::engine::{TorrentState, TorrentStats};
@@ -92,13 +100,33 @@ enum Phase {
 /// A job whose answer is awaited.
 #[derive(Debug, Clone, Copy)]
 enum Pending {
-    Metadata { size: u32 },
+    Metadata {
+        size: u32,
+    },
     Open,
-    Read { conn: ConnId, block: BlockRef },
-    Write { piece: u32 },
-    Check { piece: u32 },
-    Hash { piece: u32 },
-    Commit { piece: u32 },
+    Read {
+        conn: ConnId,
+        block: BlockRef,
+    },
+    Write {
+        piece: u32,
+    },
+    Check {
+        piece: u32,
+    },
+    Hash {
+        piece: u32,
+    },
+    /// The blocks of a bad copy, by its number.
+    BadBlocks {
+        serial: u32,
+    },
+    GoodBlocks {
+        piece: u32,
+    },
+    Commit {
+        piece: u32,
+    },
     Discard,
     Save,
     Close,
@@ -132,7 +160,12 @@ pub struct Swarm {
     crowd: Crowd,
     /// Who is told of them, and what they tell.
     exchange: Box<Exchange>,
+    blame: Box<Blame>,
     choker: Choker,
+    slots: Slots,
+    super_seed: Option<Box<SuperSeed>>,
+    /// An allowance was too small for what peers asked for, since the last look.
+    upload_limited: bool,
     /// A slot may have become free, or someone became interested.
     fill_slots: bool,
     grant: Grant,
@@ -141,8 +174,12 @@ pub struct Swarm {
     /// Where peers see us: IPv4, IPv6.
     seen_at: [Votes; 2],
     jobs: Slab<Pending>,
-    /// Peers with requests that may be served, in turn.
+    /// Unchoked peers with requests that may be served, in turn.
     serving: VecDeque<ConnId>,
+    /// Choked ones, for pieces that they may have all the same.
+    serving_choked: VecDeque<ConnId>,
+    /// Blocks served to unchoked peers since one was to a choked one.
+    since_choked: u16,
     /// Block bytes being read for peers or unsent, over all of them, but for the first block of
     /// each.
     outbound: u64,
@@ -160,6 +197,8 @@ pub struct Swarm {
     save_at: Option<Instant>,
     want: Want,
     housekeeping_at: Option<Instant>,
+    /// When the least useful peers are to make room.
+    turnover_at: Option<Instant>,
     /// Work is left over from this input.
     unfinished: bool,
     timeout: Option<Instant>,
@@ -213,7 +252,11 @@ impl Swarm {
             known: Peers::new(key, config.lab),
             crowd: Crowd::default(),
             exchange: Box::default(),
+            blame: Box::default(),
             choker: Choker::new(ChokerConfig::from(&config.swarm), now),
+            super_seed: None,
+            slots: Slots::new(&config.swarm, now),
+            upload_limited: false,
             fill_slots: false,
             grant: Grant::default(),
             connects: 0,
@@ -221,6 +264,8 @@ impl Swarm {
             seen_at: [0, 1].map(|_| Votes::new(config.dht.max_voters, config.dht.vote_quorum)),
             jobs: Slab::default(),
             serving: VecDeque::new(),
+            serving_choked: VecDeque::new(),
+            since_choked: 0,
             outbound: 0,
             upload_claimed: 0,
             down: RateMeter::default(),
@@ -233,6 +278,7 @@ impl Swarm {
             save_at: None,
             want: Want::Nobody,
             housekeeping_at: None,
+            turnover_at: None,
             unfinished: false,
             timeout: None,
             blocks: Vec::new(),
@@ -296,6 +342,7 @@ impl Swarm {
     /// Figures of this moment.
     #[must_use]
     pub fn stats(&self) -> TorrentStats {
+        let before = self.options.resume.as_ref();
         TorrentStats {
             state: match self.phase {
                 Phase::Metadata => TorrentState::Metadata,
@@ -308,6 +355,7 @@ impl Swarm {
             total: self.content.as_ref().map_or(0, |content| content.total),
             downloaded: self.down.total(),
             uploaded: self.up.total(),
+            uploaded_before: before.map_or(0, |before| before.uploaded),
             down_rate: self.down.rate(self.now),
             up_rate: self.up.rate(self.now),
             peers: self.peers.len() as u32,
@@ -426,6 +474,9 @@ impl Swarm {
         if due <= self.now {
             self.housekeeping_at = Some(self.now + HOUSEKEEPING);
             self.review_peers(events);
+            self.turn_over(events);
+            self.review_slots();
+            self.review_super_seed(events);
             self.tell_of_peers(events);
         }
     }

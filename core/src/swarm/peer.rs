@@ -12,6 +12,7 @@ use super::io::Hello;
 use super::pex::PeerExchange;
 use super::picker::{Has, PeerKey};
 use super::rate::RateMeter;
+use super::super_seed::Told;
 use crate::config::SwarmConfig;
 use crate::event::{Encryption, Transport};
 use crate::id::PeerId;
@@ -25,8 +26,8 @@ pub(super) enum Pieces {
     Early {
         /// HAVE_ALL, HAVE_NONE or the bytes of a bitfield.
         base: Base,
-        /// HAVEs after it.
-        haves: Vec<u32>,
+        /// What it said after it: pieces that it has, and those it lost again (BEP 54).
+        haves: Vec<(u32, bool)>,
     },
     /// Every piece; counted as a seed by the picker.
     All,
@@ -45,7 +46,7 @@ pub(super) enum Base {
 
 impl Base {
     /// Whether a peer that said this and then `haves` may now say `later`: it takes nothing back.
-    pub(super) fn may_become(&self, later: &Self, haves: &[u32]) -> bool {
+    pub(super) fn may_become(&self, later: &Self, haves: &[(u32, bool)]) -> bool {
         match (self, later) {
             (_, Self::All) | (Self::Unsaid | Self::None, Self::Bits(_)) => true,
             (Self::Unsaid | Self::None, _) => haves.is_empty(),
@@ -85,6 +86,8 @@ pub(super) struct Peer {
     pub(super) incoming: bool,
     pub(super) peer_id: PeerId,
     pub(super) fast: bool,
+    /// It speaks the extension protocol (BEP 10).
+    pub(super) extended: bool,
     pub(super) transport: Transport,
     pub(super) encryption: Encryption,
     pub(super) joined_at: Instant,
@@ -93,8 +96,12 @@ pub(super) struct Peer {
     pub(super) pieces: Pieces,
     /// It said what it has, or something that should come after that.
     pub(super) opened: bool,
+    /// It said that it no longer has a piece (BEP 54).
+    pub(super) took_back: bool,
     /// It fetches nothing (BEP 21).
     pub(super) upload_only: bool,
+    /// It heard from us that we fetch nothing.
+    pub(super) told_upload_only: bool,
     /// It has said what client it is.
     pub(super) named: bool,
     /// It answers metadata requests.
@@ -113,6 +120,8 @@ pub(super) struct Peer {
     pub(super) exchange: Option<Box<PeerExchange>>,
     /// We told it what we have.
     pub(super) announced: bool,
+    /// What it was told while we super-seed.
+    pub(super) told: Option<Box<Told>>,
     /// Haves below this piece are sent; the rest follows in slices.
     pub(super) haves_from: Option<u32>,
 
@@ -139,6 +148,8 @@ pub(super) struct Peer {
     /// Since when we do not read from it: what it leaves unanswered is not its fault.
     pub(super) parked: Option<Instant>,
     pub(super) down: RateMeter,
+    /// What had flowed both ways when the least useful were looked for.
+    pub(super) moved_before: u64,
     /// Blocks it may still send although they were cancelled.
     pub(super) forgiven: u32,
     /// Blocks it sent and nobody asked for.
@@ -148,7 +159,6 @@ pub(super) struct Peer {
     pub(super) suggested: VecDeque<u32>,
     /// Pieces are fetched from it alone, since it had a part in a bad one.
     pub(super) parole: bool,
-    pub(super) bad_pieces: u8,
     /// Asking for more was of no use when the swarm's state had this number.
     pub(super) idle_since: u64,
 
@@ -183,6 +193,7 @@ impl Peer {
             incoming: hello.incoming,
             peer_id: hello.peer_id,
             fast: hello.fast,
+            extended: hello.extended,
             transport: hello.transport,
             encryption: hello.encryption,
             joined_at: now,
@@ -192,7 +203,9 @@ impl Peer {
                 haves: Vec::new(),
             },
             opened: false,
+            took_back: false,
             upload_only: false,
+            told_upload_only: false,
             named: false,
             metadata: false,
             dht_port: 0,
@@ -202,6 +215,7 @@ impl Peer {
             offered_pex: false,
             exchange: None,
             announced: false,
+            told: None,
             haves_from: None,
             choking: true,
             interested: false,
@@ -217,12 +231,12 @@ impl Peer {
             snubbed: false,
             parked: None,
             down: RateMeter::default(),
+            moved_before: 0,
             forgiven: 0,
             unasked: 0,
             allowed_in: Vec::new(),
             suggested: VecDeque::new(),
             parole: false,
-            bad_pieces: 0,
             idle_since: u64::MAX,
             choked: true,
             choked_at: now,

@@ -107,6 +107,8 @@ impl Swarm {
                 }
             }
             Pending::Hash { piece } => self.on_hashed(piece, &result, events),
+            Pending::BadBlocks { serial } => self.on_bad_blocks(serial, result, events),
+            Pending::GoodBlocks { piece } => self.on_good_blocks(piece, result, events),
             Pending::Commit { piece } => match result {
                 JobResult::Committed => self.on_committed(piece, events),
                 other => match error_of(&other) {
@@ -208,6 +210,7 @@ impl Swarm {
         if self.dirty {
             self.mark_dirty();
         }
+        self.begin_super_seed();
         self.start_all(events);
         if self.is_complete() {
             self.on_complete(events);
@@ -225,6 +228,7 @@ impl Swarm {
         let Some(content) = &self.content else { return };
         match result {
             JobResult::Hashed(digest) if is_right(&content.info, piece, digest) => {
+                self.compare(piece, events);
                 self.job(Pending::Commit { piece }, Job::Commit { piece }, events);
             }
             JobResult::Hashed(_) => self.on_bad_piece(piece, events),
@@ -262,41 +266,38 @@ impl Swarm {
     }
 
     /// Drops `piece` and judges those who brought it: who brought all of it is banned, who
-    /// brought a part gets pieces of its own until it is clear who lies.
+    /// brought a part gets pieces of its own, and its blocks are looked at one by one.
     fn on_bad_piece(&mut self, piece: u32, events: &mut Vec<Event>) {
-        let Some(content) = &mut self.content else {
+        let Some(content) = &self.content else {
             return;
         };
         let contributors = content.picker.contributors(piece);
-        self.begin_anew(piece, events);
-        let blame = contributors
-            .iter()
-            .filter_map(|key| self.address_of(*key))
-            .collect();
-        let torrent = self.torrent;
-        self.public(
-            event::Event::PieceFailed {
-                torrent,
-                piece,
-                blame,
-            },
-            events,
-        );
         let alone = contributors.len() == 1;
+        if !alone {
+            self.suspect(piece, events);
+        }
+        self.begin_anew(piece, events);
+        let brought = contributors.iter();
+        let addrs: Vec<_> = brought.filter_map(|key| self.address_of(*key)).collect();
+        let (blame, suspects) = match alone {
+            true => (addrs, Vec::new()),
+            false => (Vec::new(), addrs),
+        };
+        let failed = event::Event::PieceFailed {
+            torrent: self.torrent,
+            piece,
+            blame,
+            suspects,
+        };
+        self.public(failed, events);
         for key in contributors {
-            let Some(conn) = self.by_key.get(&key).copied() else {
-                if let Some(addr) = self.address_of(key).filter(|_| alone) {
-                    self.known.ban(&self.config.swarm, addr);
-                }
-                continue;
-            };
-            let Some(peer) = self.peers.get_mut(&conn) else {
-                continue;
-            };
-            peer.bad_pieces = peer.bad_pieces.saturating_add(1);
-            peer.parole = true;
-            if alone || peer.bad_pieces >= self.config.swarm.max_bad_pieces {
-                self.ban(conn, events);
+            if alone {
+                let addr = self.address_of(key);
+                self.ban_key(key, addr, events);
+            } else if let Some(conn) = self.by_key.get(&key)
+                && let Some(peer) = self.peers.get_mut(conn)
+            {
+                peer.parole = true;
             }
         }
     }
@@ -315,9 +316,13 @@ impl Swarm {
         }
         let torrent = self.torrent;
         self.public(event::Event::PieceDone { torrent, piece }, events);
+        let mut exhausted = Vec::new();
         for (conn, peer) in &mut self.peers {
             if peer.has_piece(piece) {
                 peer.wanted -= u32::from(wanted && peer.wanted > 0);
+                if peer.wanted == 0 && peer.upload_only {
+                    exhausted.push(*conn);
+                }
             } else if peer.announced && peer.haves_from.is_none_or(|from| piece < from) {
                 // Withheld from those who have it; those above the slice follow with it.
                 events.push(Event::Send(*conn, Message::Have(piece)));
@@ -329,6 +334,9 @@ impl Swarm {
         if self.is_complete() {
             self.on_complete(events);
         }
+        for conn in exhausted {
+            self.close_if_useless(conn, events);
+        }
     }
 
     /// Everything wanted is there.
@@ -337,6 +345,7 @@ impl Swarm {
         self.known.set_complete(true);
         self.public(event::Event::Complete { torrent }, events);
         self.update_interests(events);
+        self.tell_upload_only(events);
         self.close_useless(events);
         self.save(events);
         self.fill_slots = true;

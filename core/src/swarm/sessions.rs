@@ -15,6 +15,7 @@ use super::priority::priority;
 use super::{Event, Phase, Swarm, client};
 use crate::event::{self, CloseReason, PeerConnected};
 use crate::io::ConnId;
+use crate::wire::extension::LT_DONTHAVE;
 use crate::wire::fast::allowed_fast;
 use crate::wire::{ExtensionHandshake, Message};
 
@@ -126,14 +127,17 @@ impl Swarm {
             .info
             .as_ref()
             .and_then(|info| u32::try_from(info.raw.len()).ok());
-        let upload_only = self.is_complete();
+        let complete = self.is_complete() && !self.is_super_seeding();
         let Some(peer) = self.peers.get(&conn) else {
             return;
         };
         let (offered, ip) = (peer.offered_pex, peer.addr.ip());
+        // Said only when it is so, or was.
+        let upload_only = (complete || peer.told_upload_only).then_some(complete);
         let handshake = ExtensionHandshake {
             ut_metadata: Some(super::exchange::UT_METADATA),
             ut_pex: self.pex_number(offered),
+            lt_donthave: Some(LT_DONTHAVE),
             metadata_size: size,
             port: self.port,
             reqq: Some(self.config.swarm.max_served_queue.into()),
@@ -145,6 +149,7 @@ impl Swarm {
         let offers = handshake.ut_pex.is_some_and(|number| number != 0);
         if let Some(peer) = self.peers.get_mut(&conn) {
             peer.offered_pex = offers;
+            peer.told_upload_only = complete;
         }
         let message = Message::ExtensionHandshake(Box::new(handshake));
         events.push(Event::Send(conn, message));
@@ -162,15 +167,18 @@ impl Swarm {
 
     /// The pieces are known: what the peer said so far is read, and what we have is told.
     pub(super) fn start_peer(&mut self, conn: ConnId, events: &mut Vec<Event>) {
+        self.start_super_seed_peer(conn);
         let (Some(content), Some(peer)) = (&mut self.content, self.peers.get_mut(&conn)) else {
             return;
         };
         let have = content.picker.have();
         if peer.announced {
-            peer.haves_from = (!have.is_empty()).then_some(0);
+            let hidden = have.is_empty() || peer.told.is_some();
+            peer.haves_from = (!hidden).then_some(0);
         } else {
             peer.announced = true;
-            let message = match (peer.fast, have.is_empty(), have.is_full()) {
+            let hidden = have.is_empty() || peer.told.is_some();
+            let message = match (peer.fast, hidden, have.is_full()) {
                 (true, true, _) => Some(Message::HaveNone),
                 (true, _, true) => Some(Message::HaveAll),
                 (false, true, _) => None,
@@ -197,12 +205,15 @@ impl Swarm {
                 }
             },
         };
-        if haves.iter().any(|piece| *piece >= count) {
+        if haves.iter().any(|(piece, _)| *piece >= count) {
             self.close(conn, CloseReason::Protocol("have of no piece"), events);
             return;
         }
-        for piece in haves {
-            bits.set(*piece);
+        for (piece, has) in haves {
+            match has {
+                true => bits.set(*piece),
+                false => bits.clear(*piece),
+            };
         }
         self.set_pieces(conn, bits, events);
     }
@@ -231,6 +242,7 @@ impl Swarm {
         self.count_more();
         self.on_seed_known(conn);
         self.allow_fast(conn, events);
+        self.on_seen(conn, events);
         self.update_interest(conn, events);
         self.close_if_useless(conn, events);
     }
@@ -248,7 +260,7 @@ impl Swarm {
         let (Some(content), Some(peer)) = (&self.content, self.peers.get_mut(&conn)) else {
             return;
         };
-        if !peer.fast || peer.is_seed() || !peer.allowed_out.is_empty() {
+        if !peer.fast || peer.is_seed() || !peer.allowed_out.is_empty() || peer.told.is_some() {
             return;
         }
         let count = content.info.piece_count;
@@ -344,6 +356,7 @@ impl Swarm {
         self.crowd.remove(peer.addr.ip());
         self.unlist_peer(conn, &peer, reason);
         self.fetch_peer_left(conn);
+        self.forget_super_seed_peer(&peer, events);
         if let Some(content) = &mut self.content {
             match peer.pieces {
                 Pieces::Early { .. } => {}
@@ -412,7 +425,8 @@ impl Swarm {
             return;
         };
         let gives_only = peer.is_seed() || (peer.upload_only && peer.opened);
-        if self.is_complete() && gives_only && !peer.peer_interested {
+        let has_nothing = self.phase == Phase::Active && peer.wanted == 0;
+        if (self.is_complete() || has_nothing) && gives_only && !peer.peer_interested {
             self.close(conn, CloseReason::Useless, events);
         }
     }

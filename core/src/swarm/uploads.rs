@@ -8,6 +8,7 @@ use super::choker::{Decision, Mode, PeerFacts, Prefix};
 use super::exchange::part_of;
 use super::peer::Peer;
 use super::picker::BLOCK_LENGTH;
+use super::slots::Uplink;
 use super::{Event, Job, Pending, Phase, Swarm};
 use crate::event::{self, CloseReason};
 use crate::io::{ConnId, JobError, JobResult};
@@ -43,6 +44,8 @@ impl Swarm {
             return;
         }
         let served = content.picker.have().get(block.piece) && block.length <= BLOCK_LENGTH;
+        let told = peer.told.as_ref();
+        let served = served && told.is_none_or(|told| told.has(block.piece));
         if peer.choked && !peer.allowed_out.contains(&block.piece) {
             if now.saturating_since(peer.choked_at) > swarm.choke_grace {
                 peer.strikes += 1;
@@ -79,7 +82,51 @@ impl Swarm {
             && !peer.in_line
         {
             peer.in_line = true;
-            self.serving.push_back(conn);
+            match peer.choked {
+                false => self.serving.push_back(conn),
+                true => self.serving_choked.push_back(conn),
+            }
+        }
+    }
+
+    /// The peer whose turn it is, and what it is served, if its connection has room. Choked peers
+    /// have one turn among them after as many as there are slots, so that however many they are
+    /// they take no more than one that is not.
+    fn next_turn(&mut self) -> Option<(ConnId, Served)> {
+        loop {
+            let choked_turn = self.serving.is_empty() || self.since_choked >= self.choker.slots();
+            let choked_turn = choked_turn && !self.serving_choked.is_empty();
+            let line = match choked_turn {
+                true => &mut self.serving_choked,
+                false => &mut self.serving,
+            };
+            let conn = *line.front()?;
+            let Some(peer) = self.peers.get_mut(&conn) else {
+                line.pop_front();
+                continue;
+            };
+            if peer.choked != choked_turn {
+                // Choked or unchoked meanwhile: it goes to the end of the other line.
+                line.pop_front();
+                match peer.choked {
+                    true => self.serving_choked.push_back(conn),
+                    false => self.serving.push_back(conn),
+                }
+                continue;
+            }
+            let next = peer.next_served(self.info.as_deref());
+            let next = next.filter(|next| {
+                let left = self.grant.read_bytes.saturating_sub(self.outbound);
+                peer.has_room(next.bytes(), self.config.wire.send_window, left)
+            });
+            match next {
+                Some(next) => return Some((conn, next)),
+                None => {
+                    // Back in line once its connection has room, or it asks again.
+                    peer.in_line = false;
+                    line.pop_front();
+                }
+            }
         }
     }
 
@@ -90,33 +137,28 @@ impl Swarm {
     /// it does. So nobody waits for it.
     pub(super) fn serve(&mut self, events: &mut Vec<Event>) {
         let mut served = 0;
-        while let Some(conn) = self.serving.front().copied() {
-            let Some(peer) = self.peers.get_mut(&conn) else {
-                self.serving.pop_front();
-                continue;
-            };
-            let next = peer.next_served(self.info.as_deref());
-            let next = next.filter(|next| {
-                let left = self.grant.read_bytes.saturating_sub(self.outbound);
-                peer.has_room(next.bytes(), self.config.wire.send_window, left)
-            });
-            let Some(next) = next else {
-                // Back in line once its connection has room, or it asks again.
-                peer.in_line = false;
-                self.serving.pop_front();
-                continue;
-            };
+        while let Some((conn, next)) = self.next_turn() {
             let bytes = next.bytes();
             if self.upload_claimed.saturating_add(bytes) > self.grant.upload_total {
+                self.upload_limited = true;
                 return;
             }
             if served >= SERVED_PER_INPUT {
                 self.unfinished = true;
                 return;
             }
+            let Some(peer) = self.peers.get_mut(&conn) else {
+                return;
+            };
             served += 1;
             self.upload_claimed += bytes;
-            self.serving.rotate_left(1);
+            if peer.choked {
+                self.since_choked = 0;
+                self.serving_choked.rotate_left(1);
+            } else {
+                self.since_choked = self.since_choked.saturating_add(1);
+                self.serving.rotate_left(1);
+            }
             match next {
                 Served::Metadata(piece, total_size, data) => {
                     peer.metadata_queue.pop_front();
@@ -134,6 +176,22 @@ impl Swarm {
                     self.job(Pending::Read { conn, block }, Job::Read(block), events);
                 }
             }
+        }
+    }
+
+    /// As many slots as keep the uplink busy, while we seed.
+    pub(super) fn review_slots(&mut self) {
+        let limited = core::mem::take(&mut self.upload_limited);
+        let mut peers = self.peers.values();
+        let uplink = Uplink {
+            rate: self.up.rate(self.now),
+            awaited: peers.any(|peer| peer.choked && peer.peer_interested && peer.announced),
+            limited: limited || !self.is_complete(),
+        };
+        let slots = self.slots.review(self.now, uplink);
+        if slots != self.choker.slots() {
+            self.choker.set_slots(slots);
+            self.fill_slots = true;
         }
     }
 
@@ -168,8 +226,12 @@ impl Swarm {
                     peer.up.add(now, bytes);
                     peer.since_unchoke += bytes;
                     self.up.add(now, bytes);
+                    let is_told = peer.told.is_some();
                     let (piece, begin, data) = (block.piece, block.begin, data.clone());
                     events.push(Event::Send(conn, Message::Piece { piece, begin, data }));
+                    if is_told {
+                        self.on_given(conn, piece, bytes);
+                    }
                 }
                 _ => {
                     change_under_way(&mut self.outbound, peer, |peer| peer.reading -= bytes);
@@ -181,6 +243,7 @@ impl Swarm {
         }
         match data {
             Ok(_) | Err(JobError::Cancelled) => {}
+            Err(JobError::Missing | JobError::Io) => self.on_had_lost(block.piece, events),
             Err(error) => self.storage_failed(Some(block.piece), error, events),
         }
     }
@@ -270,6 +333,7 @@ impl Swarm {
             peer.last_unchoked = Some(self.now);
             peer.since_unchoke = 0;
             events.push(Event::Send(conn, Message::Unchoke));
+            self.tell_pieces(conn, events);
             return;
         }
         peer.choked_at = self.now;
@@ -344,7 +408,7 @@ pub(super) fn change_under_way(
 }
 
 /// Says that a block will not come, where the peer understands it.
-fn refuse(conn: ConnId, peer: &Peer, block: BlockRef, events: &mut Vec<Event>) {
+pub(super) fn refuse(conn: ConnId, peer: &Peer, block: BlockRef, events: &mut Vec<Event>) {
     if peer.fast {
         events.push(Event::Send(conn, Message::Reject(block)));
     }

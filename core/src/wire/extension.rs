@@ -75,8 +75,8 @@ pub fn encode_handshake(handshake: &ExtensionHandshake, buf: &mut Vec<u8>) {
     if let Some(reqq) = handshake.reqq {
         writer.key(b"reqq").int(i64::from(reqq));
     }
-    if handshake.upload_only {
-        writer.key(b"upload_only").int(1);
+    if let Some(upload_only) = handshake.upload_only {
+        writer.key(b"upload_only").int(upload_only.into());
     }
     if let Some(client) = &handshake.client {
         writer.key(b"v").bytes(client.as_bytes());
@@ -116,7 +116,7 @@ pub fn decode_handshake(payload: &[u8], max_name: u16) -> Option<Box<ExtensionHa
         reqq: root.int(b"reqq").and_then(|reqq| u32::try_from(reqq).ok()),
         client: root.bytes(b"v").map(|name| client_name(name, max_name)),
         your_ip,
-        upload_only: root.int(b"upload_only").is_some_and(|value| value != 0),
+        upload_only: root.int(b"upload_only").map(|value| value != 0),
     }))
 }
 
@@ -195,7 +195,7 @@ mod tests {
     quickcheck! {
         fn round_trips(
             size: Option<u32>, port: Option<u16>, reqq: Option<u32>, client: Option<String>,
-            ip: Option<(u128, bool)>, upload_only: bool, on: (bool, bool, bool)
+            ip: Option<(u128, bool)>, upload_only: Option<bool>, on: (bool, bool, bool)
         ) -> bool {
             let handshake = ExtensionHandshake {
                 ut_metadata: Some(if on.0 { UT_METADATA } else { 0 }),

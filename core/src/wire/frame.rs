@@ -5,7 +5,7 @@ use core::mem;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::extension::{self, UT_METADATA, UT_PEX};
+use super::extension::{self, LT_DONTHAVE, UT_METADATA, UT_PEX};
 use super::message::{BlockRef, Message};
 use crate::config::WireConfig;
 use crate::metadata;
@@ -99,6 +99,10 @@ pub fn encode_head(message: &Message, number: u8, buf: &mut Vec<u8>) {
                 body_len = data.len();
             }
         }
+        Message::DontHave(piece) => {
+            buf.extend_from_slice(&[id::EXTENDED, number]);
+            buf.extend_from_slice(&piece.to_be_bytes());
+        }
         Message::Pex(data) => {
             buf.extend_from_slice(&[id::EXTENDED, number]);
             body_len = data.len();
@@ -173,6 +177,7 @@ enum Whole {
     ExtensionHandshake,
     Metadata,
     Pex,
+    DontHave,
 }
 
 impl Decoder {
@@ -405,6 +410,8 @@ impl Decoder {
                         return Err("peer exchange too long");
                     }
                     UT_PEX if abilities.pex => whole(Whole::Pex, len - 2),
+                    LT_DONTHAVE if len != 6 => return Err("wrong length of lt_donthave"),
+                    LT_DONTHAVE => whole(Whole::DontHave, 4),
                     _ => Body::Skip { left: len - 2 },
                 };
                 return Ok(None);
@@ -446,6 +453,10 @@ fn on_whole(kind: Whole, payload: &Bytes, config: &WireConfig) -> Result<Decoded
                 .ok_or("malformed extension handshake")?;
             Decoded::Message(Message::ExtensionHandshake(handshake))
         }
+        Whole::DontHave => match <[u8; 4]>::try_from(&payload[..]) {
+            Ok(piece) => Decoded::Message(Message::DontHave(u32::from_be_bytes(piece))),
+            Err(_) => return Err("wrong length of lt_donthave"),
+        },
         Whole::Pex => Decoded::Message(Message::Pex(payload.clone())),
         Whole::Metadata => match metadata::Message::decode(payload) {
             Ok(Some(message)) => Decoded::Message(Message::Metadata(message)),

@@ -59,6 +59,8 @@ pub enum Message {
     ExtensionHandshake(alloc::boxed::Box<ExtensionHandshake>),
     /// 20: `ut_metadata` (BEP 9). On the way out the connection supplies the peer's number for it.
     Metadata(crate::metadata::Message),
+    /// 20: `lt_donthave` (BEP 54): the sender no longer has that piece. The number is supplied.
+    DontHave(u32),
     /// 20: `ut_pex` (BEP 11), as [`crate::pex::Message`] reads it. The number is supplied as well.
     Pex(Bytes),
 }
@@ -86,6 +88,6 @@ pub struct ExtensionHandshake {
     pub client: Option<alloc::string::String>,
     /// Our address as the sender sees it.
     pub your_ip: Option<core::net::IpAddr>,
-    /// BEP 21.
-    pub upload_only: bool,
+    /// The sender fetches nothing, or does again (BEP 21).
+    pub upload_only: Option<bool>,
 }

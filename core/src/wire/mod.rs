@@ -438,6 +438,7 @@ impl Wire {
             | Message::AllowedFast(_) => self.abilities.fast,
             Message::ExtensionHandshake(_) => self.abilities.extended,
             Message::Metadata(_) => self.abilities.extended && self.numbers.ut_metadata != 0,
+            Message::DontHave(_) => self.abilities.extended && self.numbers.lt_donthave != 0,
             Message::Pex(_) => self.abilities.extended && self.numbers.ut_pex != 0,
             _ => true,
         };
@@ -445,6 +446,7 @@ impl Wire {
             return Ok(());
         }
         let number = match message {
+            Message::DontHave(_) => self.numbers.lt_donthave,
             Message::Pex(_) => self.numbers.ut_pex,
             _ => self.numbers.ut_metadata,
         };

@@ -120,6 +120,7 @@ fn encoded(message: &Message) -> Vec<u8> {
     let mut buf = Vec::new();
     let number = match message {
         Message::Pex(_) => extension::UT_PEX,
+        Message::DontHave(_) => extension::LT_DONTHAVE,
         _ => extension::UT_METADATA,
     };
     frame::encode_head(message, number, &mut buf);
@@ -209,6 +210,7 @@ impl Arbitrary for Any {
             10 => Message::AllowedFast(number),
             11 => Message::ExtensionHandshake(extension.into()),
             12 => Message::Metadata(metadata),
+            14 => Message::DontHave(number),
             13 => Message::Pex(data[..data.len().min(16 * 1024)].to_vec().into()),
             _ => Message::Piece {
                 piece: block.piece,
@@ -343,7 +345,7 @@ fn what_breaks_the_protocol_fails_with_its_rule() {
             length,
         }))
     };
-    let cases: [(Vec<u8>, &str); 18] = [
+    let cases: [(Vec<u8>, &str); 20] = [
         (frame(2, &[0, 0]), "wrong length of message"),
         (frame(4, &[4, 0, 0, 0]), "wrong length of message"),
         (frame(12, &[6]), "wrong length of message"),
@@ -364,6 +366,8 @@ fn what_breaks_the_protocol_fails_with_its_rule() {
         ),
         (frame(20_000, &[20, 2]), "metadata message too long"),
         (frame(500_003, &[20, 1]), "peer exchange too long"),
+        (frame(5, &[20, 3, 0, 0, 0]), "wrong length of lt_donthave"),
+        (frame(7, &[20, 3]), "wrong length of lt_donthave"),
         (
             frame(4, &[20, 0, b'x', b'y']),
             "malformed extension handshake",
@@ -653,6 +657,7 @@ quickcheck! {
         let mut b = Peer::open(Config::default(), true, true);
         a.wire.numbers.ut_metadata = extension::UT_METADATA;
         a.wire.numbers.ut_pex = extension::UT_PEX;
+        a.wire.numbers.lt_donthave = extension::LT_DONTHAVE;
         for message in &messages {
             a.input(Input::Send(message.0.clone()));
         }

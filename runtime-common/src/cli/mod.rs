@@ -197,8 +197,7 @@ pub struct SeedArgs {
     /// The folder that holds the content
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
-    /// Give each piece away once first, where there is no other seed (not in this version yet:
-    /// refused)
+    /// Give each piece away once first (BEP 16): for the only seed
     #[arg(long)]
     pub super_seed: bool,
     /// A peer known beforehand

@@ -272,6 +272,7 @@ mod tests {
             total: 100 << 20,
             downloaded: 0,
             uploaded: 0,
+            uploaded_before: 0,
             down_rate: 1 << 20,
             up_rate: 0,
             peers: 3,

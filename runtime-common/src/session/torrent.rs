@@ -247,7 +247,9 @@ impl TorrentApp {
         let time = goal.time.is_some_and(|time| since.elapsed() >= time);
         let ratio = match (goal.ratio, &self.last) {
             (Some(ratio), Some(stats)) => {
-                u128::from(stats.uploaded) * 1000 >= u128::from(stats.total) * u128::from(ratio.0)
+                // What earlier runs gave counts, too.
+                let uploaded = u128::from(stats.uploaded) + u128::from(stats.uploaded_before);
+                uploaded * 1000 >= u128::from(stats.total) * u128::from(ratio.0)
             }
             _ => false,
         };
@@ -459,13 +461,27 @@ impl App for TorrentApp {
                     }
                 });
             }
-            Event::PieceFailed { piece, blame, .. } => {
-                let blame: Vec<String> = blame.iter().map(ToString::to_string).collect();
+            Event::PieceFailed {
+                piece,
+                blame,
+                suspects,
+                ..
+            } => {
+                let text = |addrs: &[SocketAddr]| -> Vec<String> {
+                    addrs.iter().map(ToString::to_string).collect()
+                };
+                let (blame, suspects) = (text(blame), text(suspects));
                 self.report
                     .event("piece_failed", json!({ "piece": piece, "blame": blame }));
+                self.report.say(&match blame.is_empty() {
+                    true => format!("piece {piece} was wrong; one of {}", suspects.join(", ")),
+                    false => format!("piece {piece} was wrong; sent by {}", blame.join(", ")),
+                });
+            }
+            Event::PieceLost { piece, .. } => {
                 self.report.say(&format!(
-                    "piece {piece} was wrong; sent by {}",
-                    blame.join(", ")
+                    "{}: piece {piece} cannot be read any more",
+                    self.plan.name
                 ));
             }
             Event::BadSelection { index, files, .. } => {

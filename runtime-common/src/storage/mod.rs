@@ -298,6 +298,15 @@ impl Storage {
                     kind,
                 },
             ),
+            Work::HashBlocks { torrent, piece } => self.push_piece(
+                torrent,
+                piece,
+                Task::HashBlocks {
+                    job,
+                    torrent,
+                    piece,
+                },
+            ),
             Work::Commit { torrent, piece } => self.push_piece(
                 torrent,
                 piece,

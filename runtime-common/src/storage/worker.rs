@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use bytes::Bytes;
-use sha1::Digest as _;
+use sha1::{Digest as _, Sha1};
 use trackerless_core::id::Id20;
 use trackerless_core::io::{
-    Digest, HashKind, JobError, JobId, JobResult, Opened, StateKind, TorrentId,
+    BlockHash, Digest, HashKind, JobError, JobId, JobResult, Opened, StateKind, TorrentId,
 };
 use trackerless_core::metainfo::{Info, merkle};
 use trackerless_core::resume::Resume;
+use trackerless_core::swarm::picker::BLOCK_LENGTH;
 
 use super::files::FileStore;
 use super::piece::Piece;
@@ -73,6 +74,11 @@ pub(super) enum Task {
         torrent: TorrentId,
         piece: u32,
         kind: HashKind,
+    },
+    HashBlocks {
+        job: JobId,
+        torrent: TorrentId,
+        piece: u32,
     },
     Commit {
         job: JobId,
@@ -210,6 +216,14 @@ impl Worker {
             } => {
                 let digest = self.hash(torrent, piece, kind);
                 (job, answer(digest.map(JobResult::Hashed)))
+            }
+            Task::HashBlocks {
+                job,
+                torrent,
+                piece,
+            } => {
+                let hashes = self.hash_blocks(torrent, piece);
+                (job, answer(hashes.map(JobResult::BlocksHashed)))
             }
             Task::Commit {
                 job,
@@ -403,6 +417,24 @@ impl Worker {
                 Ok(Digest::Merkle(tree.finish(store.info(), index)))
             }
         }
+    }
+
+    /// The hash of each block by itself. Rare, so nothing is kept of it between writes.
+    fn hash_blocks(&mut self, torrent: TorrentId, index: u32) -> Result<Vec<BlockHash>, JobError> {
+        let store = self.shared.torrent(torrent)?;
+        let size = store.info().piece_size(index);
+        let piece = self.pieces.get(&(torrent, index));
+        let mut hashes = Vec::with_capacity(size.div_ceil(BLOCK_LENGTH) as usize);
+        for begin in (0..size).step_by(BLOCK_LENGTH as usize) {
+            let range = begin..size.min(begin + BLOCK_LENGTH);
+            let mut hasher = Sha1::new();
+            visit(&store, index, piece, range, &mut self.buffer, |bytes| {
+                hasher.update(bytes);
+            })
+            .map_err(|error| job_error(&error))?;
+            hashes.push(hasher.finalize().into());
+        }
+        Ok(hashes)
     }
 
     fn commit(&mut self, torrent: TorrentId, index: u32) -> Result<(), JobError> {

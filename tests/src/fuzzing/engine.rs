@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use trackerless_core::id::Id20;
 use trackerless_core::io::{
     AddTorrent, Command, ConnId, Digest, HttpAnswer, Input, IoReason, JobError, JobId, JobResult,
-    Opened, Output, SocketId, Source, Tag, Ticket, TorrentId, Work,
+    Opened, Output, Rates, SocketId, Source, Tag, Ticket, TorrentId, Work,
 };
 use trackerless_core::metadata::Assembled;
 use trackerless_core::metainfo::Torrent;
@@ -34,6 +34,7 @@ enum Answer {
     Read(u32),
     Written,
     Hashed(u32),
+    BlocksHashed(u32),
     Committed,
     Discarded,
     Closed,
@@ -50,6 +51,7 @@ impl Answer {
             Work::Read { length, .. } => Self::Read(*length),
             Work::Write { .. } => Self::Written,
             Work::Hash { piece, .. } => Self::Hashed(*piece),
+            Work::HashBlocks { piece, .. } => Self::BlocksHashed(*piece),
             Work::Commit { .. } => Self::Committed,
             Work::Discard { .. } => Self::Discarded,
             Work::CloseStorage { .. } => Self::Closed,
@@ -66,6 +68,7 @@ impl Answer {
             Self::Read(length) => JobResult::Read(Bytes::from(vec![0; *length as usize])),
             Self::Written => JobResult::Written,
             Self::Hashed(piece) => JobResult::Hashed(Digest::Sha1([*piece as u8 + 1; 20])),
+            Self::BlocksHashed(piece) => JobResult::BlocksHashed(vec![[*piece as u8; 20]; 3]),
             Self::Committed => JobResult::Committed,
             Self::Discarded => JobResult::Discarded,
             Self::Closed => JobResult::ClosedStorage,
@@ -282,7 +285,15 @@ impl Host {
             10 => Command::DhtFindNode(Id20(id)),
             11 => Command::DhtGetPeers(Id20(id)),
             12 => Command::DhtAnnounce(Id20(id), None),
-            _ => Command::Save,
+            // One in two: the rest of the corpus means what it meant.
+            _ if id[0] < 128 => Command::Save,
+            _ => Command::LimitTorrent(
+                torrent,
+                Rates {
+                    download: u64::from(id[1]) << (id[2] % 24),
+                    upload: u64::from(id[3]) << (id[4] % 24),
+                },
+            ),
         };
         self.give(Input::Command {
             tag: Tag(u64::from(script.byte())),

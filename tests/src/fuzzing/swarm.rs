@@ -108,6 +108,9 @@ impl Run {
             Job::Read(block) => JobResult::Read(Bytes::from(vec![0; block.length as usize])),
             Job::Write { .. } => JobResult::Written,
             Job::Hash { piece } => JobResult::Hashed(Digest::Sha1([piece as u8 + 1; 20])),
+            Job::HashBlocks { piece } => {
+                JobResult::BlocksHashed(vec![[piece as u8 + script.byte() % 2; 20]; 3])
+            }
             Job::Commit { .. } => JobResult::Committed,
             Job::Discard { .. } => JobResult::Discarded,
             Job::Save(..) => JobResult::Saved,
@@ -157,6 +160,7 @@ impl Run {
                 _ => match script.byte() {
                     // One in eight: the rest of the corpus means what it meant.
                     224.. => Message::Pex(Bytes::copy_from_slice(script.string())),
+                    216..=223 => Message::DontHave(u32::from(script.byte() % 5)),
                     number => Message::ExtensionHandshake(Box::new(ExtensionHandshake {
                         ut_metadata: Some(number),
                         ut_pex: Some(number),
@@ -209,6 +213,8 @@ pub fn swarm(data: &[u8]) {
         sequential: flags & 2 != 0,
         metadata_only: flags & 12 == 12,
         check: flags & 16 != 0,
+        super_seed: flags & 96 == 96,
+        serve_only: flags & 160 == 160,
         ..Options::default()
     };
     let swarm = Swarm::new(

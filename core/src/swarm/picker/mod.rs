@@ -498,6 +498,13 @@ impl Picker {
             .unwrap_or_default()
     }
 
+    /// Who brought each block of a piece all of whose blocks came.
+    #[must_use]
+    pub fn block_contributors(&self, piece: u32) -> Vec<PeerKey> {
+        let partial = self.partials.get(piece);
+        partial.map(Partial::block_contributors).unwrap_or_default()
+    }
+
     /// The hash of `piece` is right: it is had. Returns who brought it, if it was one peer alone.
     pub fn on_hash_ok(&mut self, piece: u32) -> Option<PeerKey> {
         let partial = self.partials.get(piece);

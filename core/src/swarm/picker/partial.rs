@@ -256,6 +256,11 @@ impl Partial {
         peers
     }
 
+    /// Who brought each block, as far as blocks came.
+    pub(super) fn block_contributors(&self) -> Vec<PeerKey> {
+        self.blocks.iter().filter_map(|block| block.from).collect()
+    }
+
     #[cfg(test)]
     pub(super) fn assert_sound(&self) {
         let count = |test: fn(&Block) -> bool| self.blocks.iter().filter(|b| test(b)).count();

@@ -27,7 +27,7 @@ fn message(kind: u8, a: u8, info: &crate::metainfo::Info) -> Message {
         begin: u32::from(a & 16) * 1024,
         length: 16_384,
     };
-    match kind % 21 {
+    match kind % 22 {
         0 => Message::Choke,
         1 | 2 => Message::Unchoke,
         3 => Message::Interested,
@@ -55,13 +55,14 @@ fn message(kind: u8, a: u8, info: &crate::metainfo::Info) -> Message {
             payload.truncate(payload.len() - usize::from(a == 255));
             Message::Pex(payload.into())
         }
+        20 => Message::DontHave(n),
         _ => Message::ExtensionHandshake(std::boxed::Box::new(ExtensionHandshake {
             ut_metadata: Some(2),
             ut_pex: [None, Some(0), Some(1)][usize::from(a % 3)],
             metadata_size: Some(info.raw.len() as u32 + u32::from(a == 0)),
             port: Some(u16::from(a)),
             reqq: Some(n),
-            upload_only: a & 1 == 1,
+            upload_only: [None, Some(true), Some(false)][usize::from(a % 3)],
             ..ExtensionHandshake::default()
         })),
     }
@@ -85,6 +86,7 @@ fn answer(job: &Job, a: u8, content: &[u8], info: &crate::metainfo::Info) -> Job
         (_, Job::Hash { piece }) => {
             JobResult::Hashed(Digest::Sha1(info.piece_hash(*piece).unwrap_or_default()))
         }
+        (_, Job::HashBlocks { .. }) => JobResult::BlocksHashed(std::vec![[a; 20]; 4]),
         (_, Job::Commit { .. }) => JobResult::Committed,
         (_, Job::Discard { .. }) => JobResult::Discarded,
         (_, Job::Save(..)) => JobResult::Saved,

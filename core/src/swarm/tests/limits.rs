@@ -484,52 +484,6 @@ fn a_choked_peer_may_begin_with_so_many_pieces() {
 }
 
 #[test]
-fn a_peer_is_banned_after_so_many_bad_pieces_that_were_not_its_alone() {
-    for most in [1, 2] {
-        let info = torrent(64 * PIECE, PIECE);
-        let (mut swarm, mut events) = downloading_with(
-            &info,
-            config(|swarm| {
-                swarm.max_bad_pieces = most;
-            }),
-        );
-        let key = swarm.peers[&conn(1)].key;
-        let other = crate::swarm::picker::PeerKey(key.0 + 100);
-        for bad in 1..=most {
-            let piece = u32::from(bad);
-            let options = |count| crate::swarm::picker::PickOptions {
-                count,
-                allowed: Some(core::slice::from_ref(&piece)),
-                ..Default::default()
-            };
-            // One block of the other, the rest of the peer.
-            let picker = &mut swarm.content.as_mut().unwrap().picker;
-            let mut choice = Choice::new(&[1; 32], Label::Custom(0));
-            for (peer, count) in [(other, 1), (key, 100)] {
-                let mut blocks = Vec::new();
-                let has = crate::swarm::picker::Has::All;
-                picker.pick(peer, has, &options(count), &mut choice, &mut blocks);
-                for block in blocks {
-                    picker.on_received(peer, block);
-                }
-            }
-            assert!(picker.piece_blocks_done(piece));
-            let job = swarm.jobs.insert(Pending::Hash { piece });
-            let token =
-                crate::swarm::JobToken(u64::from(job.generation) << 32 | u64::from(job.index));
-            let wrong = JobResult::Hashed(crate::io::Digest::Sha1([0; 20]));
-            assert!(swarm.peers.contains_key(&conn(1)), "banned early");
-            swarm.handle(
-                Instant::from_micros(3),
-                Input::JobDone(token, wrong),
-                &mut events,
-            );
-        }
-        assert_eq!(closed_for(&events), [CloseReason::Banned]);
-    }
-}
-
-#[test]
 fn haves_for_a_peer_that_came_early_are_sent_in_slices() {
     let info = torrent(10 * PIECE, PIECE);
     let (mut swarm, mut events) = downloading_with(

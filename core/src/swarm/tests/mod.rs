@@ -1,9 +1,13 @@
+mod blame;
 mod endgame;
 mod fuzz;
 mod large;
 mod limits;
+mod lost;
 mod pex;
 mod said;
+mod super_seed;
+mod turnover;
 mod uploads;
 mod world;
 

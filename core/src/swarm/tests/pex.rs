@@ -303,7 +303,7 @@ fn flags_say_what_is_known_and_the_port_is_the_one_listened_on() {
         port: Some(4444),
         ut_holepunch: Some(3),
         prefers_encryption: true,
-        upload_only: true,
+        upload_only: Some(true),
         ..speaks()
     };
     let utp = Hello {

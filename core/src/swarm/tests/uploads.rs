@@ -183,3 +183,50 @@ fn metadata_requests_wait_up_to_a_limit() {
         .filter(|event| std::format!("{event:?}") == refused);
     assert_eq!(refusals.count(), 2);
 }
+
+#[test]
+fn choked_peers_together_take_of_a_rate_what_one_that_is_served_would() {
+    let mut world = World::new();
+    let info = torrent(64 * PIECE, PIECE);
+    let seed = world.seed(&info);
+    let mut grant = Grant {
+        upload_total: 0,
+        ..world::generous()
+    };
+    world.give(seed, Input::Grant(grant));
+    world.run(SECOND);
+    let all: Vec<_> = (0..31).map(|number| conn(10_000 + number)).collect();
+    for (number, id) in all.iter().enumerate() {
+        let peer = hello(number as u8 + 1, addr(number + 50), true);
+        world.give(seed, Input::Joined(*id, peer));
+        world.give(seed, Input::Message(*id, Message::HaveNone));
+    }
+    // One of them is served, the others have what they may have while choked.
+    world.give(seed, Input::Message(all[0], Message::Interested));
+    for _ in 0..900 {
+        for id in &all {
+            let unsent = 0;
+            world.give(seed, Input::Writable { conn: *id, unsent });
+            let peer = &world.nodes[seed].swarm.peers[id];
+            let piece = peer.allowed_out[0];
+            let block = BlockRef {
+                piece,
+                begin: 0,
+                length: BLOCK,
+            };
+            for _ in peer.queue.len()..4 {
+                world.give(seed, Input::Message(*id, Message::Request(block)));
+            }
+        }
+        grant.upload_total += u64::from(BLOCK);
+        world.give(seed, Input::Grant(grant));
+        world.run(SECOND / 100);
+    }
+    let peers = &world.nodes[seed].swarm.peers;
+    let got: Vec<u64> = all.iter().map(|id| peers[id].up.total()).collect();
+    let (served, choked) = (got[0], got[1..].iter().sum::<u64>());
+    assert_eq!(served + choked, 900 * u64::from(BLOCK));
+    let slots = u64::from(world.config.swarm.upload_slots);
+    assert_eq!(choked, served / slots, "a ninth of all, and nobody else's");
+    assert!(got[1..].iter().all(|got| *got > 0), "in turn");
+}

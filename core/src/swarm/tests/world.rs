@@ -1,7 +1,7 @@
 //! Swarms that talk to each other in memory, under virtual time, over a network and disks that
 //! do nothing but what they are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::format;
 use std::sync::Arc;
 use std::vec;
@@ -87,6 +87,9 @@ pub(super) struct Disk {
     kept: BTreeMap<u32, Vec<u8>>,
     pub(super) saved: Option<Bytes>,
     pub(super) fails: Option<JobError>,
+    /// Pieces that cannot be read any more, and why.
+    pub(super) unreadable: BTreeSet<u32>,
+    pub(super) unreadable_because: Option<JobError>,
 }
 
 pub(super) struct Node {
@@ -98,6 +101,9 @@ pub(super) struct Node {
     pub(super) stopped: bool,
     /// Every byte it serves is wrong.
     pub(super) corrupt: bool,
+    /// Every so many-th block that it serves is wrong; 0 is none.
+    pub(super) lies: u32,
+    served: u32,
     /// What it sends takes so much longer.
     pub(super) lag: Duration,
     /// Payload bytes a second it sends at most; 0 is no limit.
@@ -222,6 +228,8 @@ impl World {
             hashed: Vec::new(),
             stopped: false,
             corrupt: false,
+            lies: 0,
+            served: 0,
             lag: Duration::ZERO,
             up_rate: 0,
             up_free: None,
@@ -452,7 +460,9 @@ impl World {
             self.later(LATENCY, other, Told::Message(theirs, message));
             return;
         };
-        if self.nodes[node].corrupt {
+        let sender = &mut self.nodes[node];
+        sender.served += 1;
+        if sender.corrupt || (sender.lies > 0 && sender.served.is_multiple_of(sender.lies)) {
             data = data.iter().map(|byte| !byte).collect::<Vec<_>>().into();
         }
         let block = crate::wire::BlockRef {
@@ -521,6 +531,9 @@ impl World {
                 let present = disk.present.clone();
                 JobResult::Opened(std::boxed::Box::new(Opened { present }))
             }
+            Job::Read(block) if disk.unreadable.contains(&block.piece) => {
+                JobResult::Failed(disk.unreadable_because.unwrap_or(JobError::Missing))
+            }
             Job::Read(block) => {
                 let start = span(block.piece).start + block.begin as usize;
                 let data = &disk.bytes[start..start + block.length as usize];
@@ -542,6 +555,12 @@ impl World {
                 let bytes = disk.kept.get(&piece).map(|kept| &kept[..]);
                 let bytes = bytes.unwrap_or_else(|| &disk.bytes[span(piece)]);
                 JobResult::Hashed(Digest::Sha1(Sha1::digest(bytes).into()))
+            }
+            Job::HashBlocks { piece } => {
+                let bytes = disk.kept.get(&piece).map(|kept| &kept[..]);
+                let bytes = bytes.unwrap_or_else(|| &disk.bytes[span(piece)]);
+                let blocks = bytes.chunks(16 * 1024);
+                JobResult::BlocksHashed(blocks.map(|block| Sha1::digest(block).into()).collect())
             }
             Job::Commit { piece } => match disk.kept.remove(&piece) {
                 Some(kept) => {

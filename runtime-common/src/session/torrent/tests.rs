@@ -24,6 +24,7 @@ fn figures(done: u64, uploaded: u64) -> Figures {
         total: 100,
         downloaded: done,
         uploaded,
+        uploaded_before: 0,
         down_rate: 0,
         up_rate: 0,
         peers: 0,
