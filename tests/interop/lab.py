@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import warnings
@@ -48,22 +47,6 @@ def wait_until(what, seconds, check, every=0.2):
             return result
         time.sleep(every)
     raise Failure(f"not within {seconds} s: {what}")
-
-
-def run_steps(name, steps):
-    """Runs each of `steps`, functions that take a folder; ends the program with 1 if one fails."""
-    only_loopback()
-    failed = False
-    with tempfile.TemporaryDirectory(prefix=f"trackerless-{name}-") as folder:
-        for number, step in enumerate(steps, 1):
-            try:
-                step(folder)
-            except Failure as failure:
-                failed = True
-                say(f"{number}: FAILED: {failure}")
-            finally:
-                end_children()
-    leave(failed)
 
 
 def leave(failed):

@@ -7,7 +7,6 @@ import sys
 import time
 
 import lab
-from lab import lt
 
 REPORT_EVERY, LOOKUP_EVERY = 0.2, 3
 

@@ -2,7 +2,7 @@
 
 import enum
 
-import lab
+from clients import Task
 from clients.ours import Ours
 from lab import Failure
 
@@ -46,8 +46,6 @@ def transfer(room, client, way, content, seconds, seeder, leecher, between=None)
 
 
 def start(room, client, name, content, **more):
-    from clients import Task
-
     more.setdefault("source", content.torrent)
     more.setdefault("folder", content.home)
     return client(Task(room, f"{name}-{client.title}", **more))
