@@ -146,7 +146,11 @@ fn download(args: DownloadArgs) -> Result<Setup, Failure> {
         time: args.seed_time,
     });
     let file = matches!(source, Source::Torrent(..)).then(|| PathBuf::from(&args.source));
-    torrent_setup(net, source, file, goal, args.output, |add| {
+    let storage = StorageConfig {
+        preallocate: args.preallocate,
+        ..StorageConfig::below(args.output)
+    };
+    torrent_setup(net, source, file, goal, storage, |add| {
         add.peers = args.peer;
         add.select = args.select.map(|select| select.0).unwrap_or_default();
         add.sequential = args.sequential;
@@ -165,7 +169,8 @@ fn seed(args: SeedArgs) -> Result<Setup, Failure> {
     let source = Source::Torrent(torrent.into());
     transferable(&source)?;
     let file = Some(args.torrent);
-    torrent_setup(net, source, file, Goal::Seed, args.data, |add| {
+    let storage = StorageConfig::below(args.data);
+    torrent_setup(net, source, file, Goal::Seed, storage, |add| {
         add.peers = args.peer;
         add.check = true;
         add.serve_only = true;
@@ -188,7 +193,7 @@ fn metadata(args: MetadataArgs) -> Result<Setup, Failure> {
         source,
         None,
         Goal::Metadata(args.output),
-        ".".into(),
+        StorageConfig::below("."),
         |add| {
             add.peers = args.peer;
             add.metadata_only = true;
@@ -201,10 +206,11 @@ fn torrent_setup(
     source: Source,
     file: Option<PathBuf>,
     goal: Goal,
-    folder: PathBuf,
+    storage: StorageConfig,
     fill: impl FnOnce(&mut AddTorrent),
 ) -> Result<Setup, Failure> {
     let state = StateDir::choose(net.state_dir.as_deref())?;
+    let folder = storage.output.clone().unwrap_or_default();
     let info_hash = source.hashes().short();
     let mut kept = Kept::default();
     kept.add_config(net.config.as_deref());
@@ -263,9 +269,12 @@ fn torrent_setup(
     };
     let app = TorrentApp::new(plan, Reporter::new(net.output));
     let mut parts = Parts::new(&net, state, &kept)?;
-    parts.storage.output = Some(folder);
-    parts.storage.reserved = reserved;
-    parts.storage.read_only = read_only;
+    parts.storage = StorageConfig {
+        reserved,
+        read_only,
+        state: parts.storage.state,
+        ..storage
+    };
     parts.setup(Box::new(app))
 }
 

@@ -16,7 +16,7 @@ use std::time::UNIX_EPOCH;
 use trackerless_core::bencode::{self, Writer};
 use trackerless_core::metainfo::Info;
 
-use crate::storage::{lock, parts_name, shared_pieces};
+use crate::storage::{lock, metadata_below, parts_name, shared_pieces};
 
 /// How much later than our last sign of life our own last write may show, nanoseconds: it is
 /// announced first, and clocks of file systems are coarse. Changes by others within this time of
@@ -281,8 +281,7 @@ impl Watch {
 }
 
 fn look(root: &Path, path: &[String]) -> Seen {
-    let path = path.iter().fold(root.to_owned(), |at, it| at.join(it));
-    let meta = fs::symlink_metadata(path).ok()?;
+    let meta = metadata_below(root, path).ok()?;
     Some((meta.len(), changed(&meta)?))
 }
 

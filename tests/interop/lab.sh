@@ -68,6 +68,14 @@ lab_binary() {
     fi
 }
 
+# The command of the other driver, in TRACKERLESS_OTHER, in the same way.
+lab_other_binary() {
+    if [ -z "${TRACKERLESS_OTHER:-}" ]; then
+        cargo build --release --locked -p trackerless-mio
+        TRACKERLESS_OTHER="$TARGET_DIR/release/trackerless-mio"
+    fi
+}
+
 # Ends what was started in the namespace, then the namespace.
 lab_end() {
     local child

@@ -1,5 +1,6 @@
 include!("seeding.rs");
 
+use std::os::unix::fs::symlink;
 use std::time::SystemTime;
 
 use sha1::Digest as _;

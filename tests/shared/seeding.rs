@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Child;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -29,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Seeder {
     child: Child,
     address: String,
+    /// What it tells from now on.
+    later: Option<JoinHandle<Vec<Value>>>,
 }
 
 impl Seeder {
@@ -59,19 +62,30 @@ impl Seeder {
         };
         let listening = until(&|event| event["event"] == "listening");
         let told = until(&is);
-        // What it tells later has somewhere to go.
-        std::thread::spawn(move || lines.for_each(drop));
+        let later = std::thread::spawn(move || {
+            let lines = lines.map_while(Result::ok);
+            let events = lines.map(|line| serde_json::from_str(&line).expect("an object"));
+            events.collect()
+        });
         let seeder = Self {
             child,
+            later: Some(later),
             address: listening["address"].as_str().expect("a text").to_owned(),
         };
         (seeder, told)
     }
 
     /// Interrupts it and waits for its end.
-    fn stop(mut self) -> Option<i32> {
+    fn stop(self) -> Option<i32> {
         interrupt(&self.child);
-        self.child.wait().expect("it ends").code()
+        self.end().0
+    }
+
+    /// Its exit status, once it ends by itself, and what it told until then.
+    fn end(mut self) -> (Option<i32>, Vec<Value>) {
+        let status = wait(&mut self.child);
+        let later = self.later.take().expect("it ends once");
+        (status, later.join().expect("what it told"))
     }
 }
 
@@ -96,19 +110,24 @@ fn download(folder: &Path, source: &str, out: &str, more: &[&str]) -> (Option<i3
         let events = lines.map(|line| serde_json::from_str(&line).expect("an object"));
         events.collect::<Vec<Value>>()
     });
+    let status = wait(&mut child);
+    (status, reader.join().expect("what it told"))
+}
+
+/// The exit status of a command that ends by itself.
+fn wait(child: &mut Child) -> Option<i32> {
     let begun = Instant::now();
-    let status = loop {
+    loop {
         match child.try_wait().expect("it can be waited for") {
-            Some(status) => break status.code(),
+            Some(status) => return status.code(),
             None if begun.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
             None => {
                 let _ = child.kill();
                 let _ = child.wait();
-                panic!("it does not end: {:?}", reader.join());
+                panic!("it does not end");
             }
         }
-    };
-    (status, reader.join().expect("what it told"))
+    }
 }
 
 /// As [`download`], which must end as it should; returns the bytes of content that were fetched.

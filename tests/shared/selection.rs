@@ -1,5 +1,7 @@
 include!("seeding.rs");
 
+use std::os::unix::fs::symlink;
+
 /// Names and sizes of a torrent in pieces of 16 KiB: most pieces reach into two files or more.
 const FILES: [(&str, usize); 7] = [
     ("a", 40_001),

@@ -233,6 +233,8 @@ pub enum JobError {
     ReadOnly,
     /// Something else is where the file or its folder should be: a file, a folder, a link.
     InTheWay,
+    /// Somebody else changed or removed a file, or a folder, while it was in use.
+    Changed,
     /// The process has as many files open as it may.
     TooManyFiles,
     /// The device reported an error.

@@ -441,7 +441,7 @@ fn place(
             .ok_or_else(too_long)?;
     }
     rename(&mut files);
-    follow_renames(&mut files, listed);
+    lead_links(&mut files, listed, rules);
     Ok(Placed { files, total })
 }
 
@@ -455,9 +455,13 @@ fn rename(files: &mut [File]) {
     );
 }
 
-/// Links lead to files by the names that the torrent gives them: where such a file has got another
-/// name, so does its link's target.
-fn follow_renames(files: &mut [File], listed: &Listed<'_>) {
+/// Lets links lead to what the torrent means: names in it are not cleaned, and a file may have got
+/// another name since.
+///
+/// A target counts from the torrent's folder (BEP 47). Where nothing is there, it may count from
+/// the folder of the link instead: that is what a link says on disk, and libtorrent and others
+/// write just that.
+fn lead_links(files: &mut [File], listed: &Listed<'_>, rules: &Rules) {
     if listed.files.iter().all(|raw| raw.symlink.is_none()) {
         return;
     }
@@ -469,13 +473,40 @@ fn follow_renames(files: &mut [File], listed: &Listed<'_>) {
         .zip(paths)
         .map(|(raw, file)| (&raw.names[..], file.path.clone()))
         .collect();
+    let find = |target: &[&[u8]]| match named.get(target) {
+        Some(path) => Some(path.clone()),
+        None => {
+            // What lies below a folder comes right after where it would be.
+            let (names, path) = named.range(target..).next()?;
+            let mut folder = Vec::from([path.first()?.clone()]);
+            folder.extend(clean_path(target, rules.paths));
+            names.starts_with(target).then_some(folder)
+        }
+    };
     let links = files.iter_mut().filter(|file| !file.pad);
     for (file, raw) in links.zip(raw) {
-        let target = raw.symlink.as_ref().and_then(|it| named.get(&it[..]));
-        if let (Some(link), Some(path)) = (&mut file.symlink, target) {
-            link.clone_from(path);
+        let (Some(link), Some(target)) = (&mut file.symlink, &raw.symlink) else {
+            continue;
+        };
+        let beside = || find(&from_folder_of(&raw.names, target)?);
+        if let Some(path) = find(target).or_else(beside) {
+            *link = path;
         }
     }
+}
+
+/// The names that `target` stands for when it counts from the folder of the file `link`; `None`
+/// when that is outside of the torrent.
+fn from_folder_of<'a>(link: &[&'a [u8]], target: &[&'a [u8]]) -> Option<Vec<&'a [u8]>> {
+    let mut names = link.split_last()?.1.to_vec();
+    for element in target {
+        match *element {
+            b"" | b"." => {}
+            b".." => _ = names.pop()?,
+            name => names.push(name),
+        }
+    }
+    Some(names)
 }
 
 pub(super) fn pad_file(name: &str, offset: u64, length: u64) -> File {

@@ -159,6 +159,12 @@ fn names_never_leave_and_never_collide() {
         "d4:attr1:l4:pathl2:L1e12:symlink pathl1:aee".to_string(),
         "d4:attr1:l4:pathl2:L2e12:symlink pathl2:..ee".to_string(),
         "d4:attr1:l4:pathl2:L3e12:symlink pathl1:b1:cee".to_string(),
+        // As they are on disk: from the folder of the link, to a file and to a folder.
+        file("1:d1:x"),
+        "d4:attr1:l4:pathl1:d2:L4e12:symlink pathl1:xee".to_string(),
+        "d4:attr1:l4:pathl1:d2:L5e12:symlink pathl2:..1:aee".to_string(),
+        "d4:attr1:l4:pathl1:d2:L6e12:symlink pathl2:..1:dee".to_string(),
+        "d4:attr1:l4:pathl1:d2:L7e12:symlink pathl2:..2:..1:dee".to_string(),
     ];
     let info = format!(
         "d5:filesl{}e4:name5:../up12:piece lengthi16e6:pieces20:xxxxxxxxxxxxxxxxxxxxe",
@@ -179,15 +185,22 @@ fn names_never_leave_and_never_collide() {
             "..up/L1",
             "..up/L2",
             "..up/L3",
+            "..up/d/x",
+            "..up/d/L4",
+            "..up/d/L5",
+            "..up/d/L6",
+            "..up/d/L7",
         ]
     );
     let target = |index: usize| {
         let target = info.files[index].symlink.as_ref();
         target.expect("a link").join("/")
     };
-    let targets = [target(5), target(7), target(8), target(9)];
+    let targets = [5, 7, 8, 9].map(target);
     assert_eq!(targets, ["..up/etc", "..up/a.1", "..up/_", "..up/b/c"]);
-    assert_eq!((info.total_length, info.content_length()), (8, 5));
+    let targets = [11, 12, 13, 14].map(target);
+    assert_eq!(targets, ["..up/d/x", "..up/a.1", "..up/d", "..up/d"]);
+    assert_eq!((info.total_length, info.content_length()), (9, 6));
     assert!(info.files[6].pad);
 }
 

@@ -219,6 +219,7 @@ codec_enum!(JobError {
     11 => TooLarge,
     12 => Forbidden,
     13 => Unreachable,
+    14 => Changed,
 });
 codec_enum!(Digest { 0 => Sha1(hash), 1 => Merkle(hash) });
 codec_struct!(Opened { present });
@@ -441,7 +442,8 @@ mod tests {
                         JobError::TooLarge,
                         JobError::Forbidden,
                         JobError::Unreachable,
-                    ][usize::from(self.port % 4)],
+                        JobError::Changed,
+                    ][usize::from(self.port % 5)],
                 ),
                 _ => JobResult::Failed(JobError::Unsupported),
             }

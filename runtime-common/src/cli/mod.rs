@@ -171,6 +171,10 @@ pub struct DownloadArgs {
     /// Pieces in order
     #[arg(long)]
     pub sequential: bool,
+    /// Reserve the space of the files first, so that a disk too small is told at once; without it
+    /// files are sparse until their pieces come
+    #[arg(long)]
+    pub preallocate: bool,
     /// Go on seeding when complete
     #[arg(long)]
     pub seed: bool,

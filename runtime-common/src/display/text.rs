@@ -127,6 +127,14 @@ pub fn job_error(error: JobError) -> &'static str {
             "something else is where a file or folder of the content should be (a file, a folder \
              or a symbolic link): move it away, or choose another folder"
         }
+        JobError::Changed => {
+            "somebody changed, moved or removed a file or folder of the content while it was in \
+             use: run the same command again, which looks at everything"
+        }
+        JobError::Unsupported => {
+            "the file system cannot do that, as reserving space: do without --preallocate, or \
+             choose another folder"
+        }
         JobError::TooManyFiles => {
             "too many open files: raise the limit (ulimit -n) and run the same command again"
         }

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use crate::display::{Reporter, bytes as human};
 use crate::error::{DONE, Failure};
 use crate::keep::Kept;
 use crate::state::{StateDir, write_atomic};
-use crate::storage::{Storage, StorageConfig};
+use crate::storage::{Storage, StorageConfig, is_hole};
 
 /// Smallest and largest piece length, bytes.
 const PIECE_LENGTHS: (u32, u32) = (16 << 10, 64 << 20);
@@ -187,21 +187,27 @@ impl Content {
         })
     }
 
-    /// Hashes every piece, each a job of the storage workers.
+    /// Hashes every piece, each a job of the storage workers; of a sparse file its holes once.
     fn hash(&self) -> Result<Vec<PieceHash>, Failure> {
         // The workers have nothing to answer but what is sent here.
         let mut storage = Storage::new(StorageConfig::default(), |_, _| {});
         let (send, receive) = mpsc::channel();
         let count = self.plan.piece_count();
         let mut hashes = vec![PieceHash::default(); count as usize];
+        let zeros: Arc<OnceLock<PieceHash>> = Arc::default();
         let (mut next, mut waiting) = (0, 0);
         while next < count || waiting > 0 {
             while next < count && waiting < IN_FLIGHT {
+                let zeros = Arc::clone(&zeros);
                 let (plan, files) = (Arc::clone(&self.plan), Arc::clone(&self.files));
                 let (piece, send) = (next, send.clone());
                 storage.run(piece as usize, move |buffer| {
                     // The receiver is gone when an earlier piece failed.
-                    let _ = send.send((piece, hash_piece(&plan, &files, piece, buffer)));
+                    let hashed = match zeros.get().filter(|_| is_one_hole(&plan, &files, piece)) {
+                        Some(known) => Ok(*known),
+                        None => hash_piece(&plan, &files, piece, buffer, &zeros),
+                    };
+                    let _ = send.send((piece, hashed));
                 });
                 next += 1;
                 waiting += 1;
@@ -232,12 +238,29 @@ impl Content {
     }
 }
 
+/// Whether a piece is a full one of a larger file, and a hole: those have one hash.
+fn is_one_hole(plan: &Plan, files: &[(PathBuf, Option<SystemTime>)], piece: u32) -> bool {
+    let mut parts = plan.parts(piece);
+    let (Some(part), None) = (parts.next(), parts.next()) else {
+        return false;
+    };
+    part.length == plan.piece_length()
+        && part.source.is_some_and(|source| {
+            plan.sources()[source].length > u64::from(part.length)
+                && File::open(&files[source].0)
+                    .is_ok_and(|file| is_hole(file, part.offset, part.length.into()))
+        })
+}
+
+/// Hashes a piece; if it is the first hole, its hash is that of all `zeros`.
 fn hash_piece(
     plan: &Plan,
     files: &[(PathBuf, Option<SystemTime>)],
     piece: u32,
     buffer: &mut Vec<u8>,
+    zeros: &OnceLock<PieceHash>,
 ) -> Result<PieceHash, String> {
+    let is_hole = is_one_hole(plan, files, piece);
     use std::io::Seek as _;
     let mut hasher = plan.piece_hasher(piece);
     buffer.resize(CHUNK, 0);
@@ -262,7 +285,12 @@ fn hash_piece(
             }
         }
     }
-    hasher.finish().map_err(|error| error.to_string())
+    let hash = hasher.finish().map_err(|error| error.to_string())?;
+    // What was read is zeros only if nobody wrote there meanwhile.
+    if is_hole && is_one_hole(plan, files, piece) {
+        let _ = zeros.set(hash);
+    }
+    Ok(hash)
 }
 
 fn changed(path: &Path) -> String {

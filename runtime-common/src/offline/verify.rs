@@ -1,6 +1,7 @@
 //! `verify`: every piece on disk against its hash.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -14,7 +15,7 @@ use crate::cli::VerifyArgs;
 use crate::display::{Reporter, job_error, note, printable};
 use crate::error::{DONE, FAILED, Failure, USAGE};
 use crate::session::verified;
-use crate::storage::{Storage, StorageConfig, link_text};
+use crate::storage::{Storage, StorageConfig, link_text, metadata_below};
 
 /// Pieces hashed at once.
 const IN_FLIGHT: u32 = 16;
@@ -170,7 +171,14 @@ fn wrong_files(info: &Info, data: &Path) -> Vec<usize> {
             let text = link_text(&file.path, target);
             return !std::fs::read_link(path).is_ok_and(|there| there == text);
         }
-        match std::fs::metadata(path) {
+        // Links are followed, but for paths too long to be looked up at once.
+        let meta = match std::fs::metadata(path) {
+            Err(error) if error.kind() == ErrorKind::InvalidFilename => {
+                metadata_below(data, &file.path)
+            }
+            meta => meta,
+        };
+        match meta {
             _ if file.pad => false,
             Ok(meta) if file.length == 0 => !meta.is_file() || meta.len() > 0,
             Ok(meta) => meta.len() > file.length,

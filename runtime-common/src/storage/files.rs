@@ -1,21 +1,24 @@
 //! The files of one torrent, reached without ever leaving the output folder.
 
-use std::collections::{HashMap, VecDeque};
-use std::fs::File;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fs::{File, Metadata};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use bytes::Bytes;
-use rustix::fs::{self as rfs, Mode, OFlags};
+use rustix::fs::{self as rfs, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 use trackerless_core::metainfo::{Info, Span};
 
+use super::changes::{LOOK_EVERY, Seen, changed};
 use super::lock;
 use super::parts::Parts;
+use super::present::is_hole;
 use crate::keep::Place;
 use crate::stamp::{Stamp, Watch};
 
@@ -43,10 +46,26 @@ pub struct FileStore {
 
 #[derive(Debug)]
 struct OpenFiles {
+    /// Files that were seen, with size and time of change at the first sight of them.
+    seen: HashMap<u32, Seen>,
+    /// Files that were changed since, while nothing was to be written.
+    doubted: BTreeSet<u32>,
+    /// Pieces of those that were found right after the change.
+    sure: BTreeSet<u32>,
+    /// Device and inode of the output folder, once it was seen.
+    root: Option<(u64, u64)>,
     limit: usize,
-    files: HashMap<u32, (Arc<File>, bool)>,
+    files: HashMap<u32, OpenFile>,
     /// Oldest first.
     order: VecDeque<u32>,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    file: Arc<File>,
+    writable: bool,
+    /// When somebody looked whether it is still what its name stands for.
+    looked: Instant,
 }
 
 impl FileStore {
@@ -57,6 +76,10 @@ impl FileStore {
             info,
             root,
             open: Mutex::new(OpenFiles {
+                seen: HashMap::new(),
+                doubted: BTreeSet::new(),
+                sure: BTreeSet::new(),
+                root: None,
                 limit: max_open_files.max(1),
                 files: HashMap::new(),
                 order: VecDeque::new(),
@@ -166,9 +189,9 @@ impl FileStore {
         let wanted = wanted.filter(|(index, file)| !file.pad && self.wants(*index as u32));
         for (index, file) in wanted {
             if let Some(target) = &file.symlink {
-                self.make_link(&file.path, target)?;
+                self.make_link(index as u32, target)?;
             } else if file.length == 0 {
-                self.open_file(index as u32, true)?;
+                self.file(index as u32, true)?;
             }
         }
         self.move_to_files()
@@ -371,10 +394,8 @@ impl FileStore {
         open.order.clear();
         let files = std::mem::take(&mut open.files);
         drop(open);
-        for (file, writable) in files.into_values() {
-            if sync && writable {
-                file.sync_data()?;
-            }
+        for open in files.into_values().filter(|open| sync && open.writable) {
+            open.file.sync_data()?;
         }
         if let Some(parts) = self.parts.as_ref().filter(|_| sync) {
             parts.sync()?;
@@ -387,19 +408,49 @@ impl FileStore {
 
     /// File `index`, opened before or now. With `write` it is made where it is missing.
     pub(super) fn file(&self, index: u32, write: bool) -> io::Result<Arc<File>> {
-        let mut open = lock(&self.open);
-        if let Some((file, writable)) = open.files.get(&index)
-            && (*writable || !write)
+        let mut guard = lock(&self.open);
+        let open = &mut *guard;
+        if let Some(known) = open.files.get_mut(&index)
+            && (known.writable || !write)
         {
-            return Ok(Arc::clone(file));
+            // Not each time: for a seeder it would be a good part of all system calls.
+            let is_late = known.looked.elapsed() >= LOOK_EVERY;
+            if !is_late || self.is_unchanged(&known.file.metadata()?, open.seen.get(&index)) {
+                if is_late {
+                    known.looked = Instant::now();
+                }
+                return Ok(Arc::clone(&known.file));
+            }
+            if !self.read_only {
+                return Err(changed());
+            }
+            // Whatever has its name now may be as right as what had it before.
+            open.files.remove(&index);
+            open.order.retain(|other| *other != index);
         }
         // Opened under the lock: two workers must not make and cut one file twice.
-        let file = Arc::new(self.open_file(index, write)?);
-        if open
-            .files
-            .insert(index, (Arc::clone(&file), write))
-            .is_none()
-        {
+        let before = open.seen.get(&index).copied();
+        let file = match self.open_file(open, index, write && before.is_none(), write) {
+            Ok(file) => Arc::new(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && before.is_some() => {
+                return Err(changed());
+            }
+            Err(error) => return Err(error),
+        };
+        let now = Seen::of(&file.metadata()?);
+        if before.is_some_and(|before| before != now) && self.read_only {
+            let pieces = self.info.pieces_of_file(index as usize);
+            open.doubted.insert(index);
+            open.sure.retain(|piece| !pieces.contains(piece));
+            open.seen.insert(index, now);
+        }
+        open.seen.entry(index).or_insert(now);
+        let known = OpenFile {
+            file: Arc::clone(&file),
+            writable: write,
+            looked: Instant::now(),
+        };
+        if open.files.insert(index, known).is_none() {
             open.order.push_back(index);
             if open.order.len() > open.limit
                 && let Some(oldest) = open.order.pop_front()
@@ -410,9 +461,36 @@ impl FileStore {
         Ok(file)
     }
 
-    fn open_file(&self, index: u32, write: bool) -> io::Result<File> {
+    /// Whether what an open file holds is still what its name stands for, and while nothing is
+    /// written whether it is as it was `before`.
+    fn is_unchanged(&self, now: &Metadata, before: Option<&Seen>) -> bool {
+        let same = before.is_none_or(|before| *before == Seen::of(now));
+        now.nlink() > 0 && (!self.read_only || same)
+    }
+
+    /// Whether `piece` has bytes in a file that somebody changed since it was found right.
+    pub(super) fn doubts(&self, piece: u32) -> bool {
+        let open = lock(&self.open);
+        let mut spans = self.info.spans(piece, 0, self.info.piece_size(piece));
+        !open.doubted.is_empty()
+            && !open.sure.contains(&piece)
+            && spans.any(|span| open.doubted.contains(&(span.file as u32)))
+    }
+
+    /// `piece` was found right again.
+    pub(super) fn trust(&self, piece: u32) {
+        lock(&self.open).sure.insert(piece);
+    }
+
+    fn open_file(
+        &self,
+        open: &mut OpenFiles,
+        index: u32,
+        create: bool,
+        write: bool,
+    ) -> io::Result<File> {
         let file = &self.info.files[index as usize];
-        let folder = self.folder(&file.path, write)?;
+        let folder = self.folder(open, index, create)?;
         let name = last(&file.path)?;
         if !write {
             // Non-blocking: a pipe of that name must not hold a worker for ever.
@@ -422,7 +500,8 @@ impl FileStore {
             return Ok(opened);
         }
         let mode = if file.executable { 0o777 } else { 0o666 };
-        let flags = NO_FOLLOW | OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK;
+        let mut flags = NO_FOLLOW | OFlags::RDWR | OFlags::NONBLOCK;
+        flags.set(OFlags::CREATE, create);
         let opened = File::from(rfs::openat(
             &folder,
             name,
@@ -453,19 +532,34 @@ impl FileStore {
     }
 
     /// The folder of the file at `path`, walked from the output folder step by step.
-    fn folder(&self, path: &[String], create: bool) -> io::Result<OwnedFd> {
-        if create {
+    fn folder(&self, open: &mut OpenFiles, index: u32, create: bool) -> io::Result<OwnedFd> {
+        let path = &self.info.files[index as usize].path;
+        if create && open.root.is_none() {
             std::fs::create_dir_all(&self.root)?;
         }
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let below = flags | if create { NO_FOLLOW } else { self.read_flags() };
         // The output folder itself is the user's choice, a link or not.
-        let mut at = rfs::open(&self.root, flags, Mode::empty())?;
-        for element in path.split_last().map_or(&[][..], |(_, folders)| folders) {
+        let mut at = match rfs::open(&self.root, flags, Mode::empty()) {
+            Err(Errno::NOENT) if open.root.is_some() => return Err(changed()),
+            root => root?,
+        };
+        let root = File::from(at);
+        let meta = root.metadata()?;
+        let identity = (meta.dev(), meta.ino());
+        if *open.root.get_or_insert(identity) != identity {
+            return Err(changed());
+        }
+        at = root.into();
+        let folders = path.split_last().map_or(&[][..], |(_, folders)| folders);
+        for (depth, element) in folders.iter().enumerate() {
             let element = clean(element)?;
             let next = rfs::openat(&at, element, below, Mode::empty());
             at = match next {
                 Err(Errno::NOENT) if create => {
+                    if self.was_here(open, index, depth + 1) {
+                        return Err(changed());
+                    }
                     match rfs::mkdirat(&at, element, Mode::from_raw_mode(0o777)) {
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(error) => return Err(error.into()),
@@ -478,9 +572,59 @@ impl FileStore {
         Ok(at)
     }
 
-    fn make_link(&self, path: &[String], target: &[String]) -> io::Result<()> {
+    /// Whether a file was seen in the folder that the first `depth` elements of the path of file
+    /// `index` lead to: then somebody took that folder away. Files of a folder follow each other.
+    fn was_here(&self, open: &OpenFiles, index: u32, depth: usize) -> bool {
+        let files = &self.info.files;
+        let index = index as usize;
+        let folder = &files[index].path[..depth];
+        let inside = |at: &usize| files[*at].pad || files[*at].path.starts_with(folder);
+        let before = (0..index).rev().take_while(inside);
+        let after = (index + 1..files.len()).take_while(inside);
+        let mut all = before.chain(after);
+        all.any(|at| open.seen.contains_key(&(at as u32)))
+    }
+
+    /// Reserves the space of all wanted files.
+    ///
+    /// # Errors
+    /// Those of the file system: `StorageFull` when there is too little, `Unsupported` where none
+    /// can be reserved.
+    pub(super) fn preallocate(&self) -> io::Result<()> {
+        let files = self.info.files.iter().enumerate();
+        let plain = files.filter(|(_, file)| !file.pad && file.length > 0);
+        for (index, file) in plain.filter(|(index, _)| self.wants(*index as u32)) {
+            let index = index as u32;
+            self.announce(index);
+            let opened = self.file(index, true)?;
+            match rfs::fallocate(&*opened, FallocateFlags::empty(), 0, file.length) {
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                    return Err(io::ErrorKind::Unsupported.into());
+                }
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all of `piece` is there, and holes of sparse files.
+    pub(super) fn is_hole(&self, piece: u32) -> bool {
+        if let Some(parts) = &self.parts
+            && parts.place(piece).is_some_and(|place| parts.holds(place))
+        {
+            return false;
+        }
+        let mut spans = self.info.spans(piece, 0, self.info.piece_size(piece));
+        spans.all(|span| {
+            let hole = |file: Arc<File>| is_hole(&*file, span.offset, span.len.into());
+            span.pad || self.file(span.file as u32, false).is_ok_and(hole)
+        })
+    }
+
+    fn make_link(&self, index: u32, target: &[String]) -> io::Result<()> {
+        let path = &self.info.files[index as usize].path;
         let text = link_text(path, target);
-        let folder = self.folder(path, true)?;
+        let folder = self.folder(&mut lock(&self.open), index, true)?;
         let name = last(path)?;
         match rfs::symlinkat(&text, &folder, name) {
             Ok(()) => Ok(()),

@@ -5,6 +5,7 @@
 //! until the piece is committed with a few large writes; over [`StorageConfig::memory_budget`]
 //! the largest pieces are spilled to their place in the files and read back where needed.
 
+mod changes;
 mod fetch;
 mod files;
 mod parts;
@@ -28,11 +29,13 @@ use trackerless_core::io::{JobError, JobId, JobResult, StateKind, TorrentId, Wor
 
 use crate::stamp::Stamp;
 use crate::state::StateDir;
+pub(crate) use changes::metadata_below;
 use fetch::Fetch;
 pub use files::FileStore;
 pub(crate) use files::link_text;
 pub(crate) use parts::{name_of as parts_name, shared_pieces};
 use pool::Pool;
+pub(crate) use present::is_hole;
 use resolve::resolve;
 use worker::{Queue, State, Task, Worker};
 
@@ -47,6 +50,9 @@ pub struct StorageConfig {
     pub max_open_files: usize,
     /// Whether nothing may be made or written below the output folder.
     pub read_only: bool,
+    /// Whether the space of all wanted files is reserved before anything is fetched; else files are
+    /// sparse until their pieces come.
+    pub preallocate: bool,
     /// Whether files are flushed to the device when a torrent is closed.
     pub sync_on_close: bool,
     /// Where torrents without a folder of their own are put; without it they are refused.
@@ -64,6 +70,7 @@ impl Default for StorageConfig {
             memory_budget: 64 << 20,
             max_open_files: 128,
             read_only: false,
+            preallocate: false,
             sync_on_close: true,
             output: None,
             reserved: Vec::new(),
@@ -415,7 +422,14 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The engine's view of an error of the operating system.
 pub(crate) fn job_error(error: &io::Error) -> JobError {
+    if error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<changes::Changed>())
+    {
+        return JobError::Changed;
+    }
     match error.kind() {
+        io::ErrorKind::Unsupported => JobError::Unsupported,
         io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => JobError::Missing,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => JobError::NoSpace,
         io::ErrorKind::FileTooLarge => JobError::NoSpace,

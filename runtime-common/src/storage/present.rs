@@ -55,17 +55,6 @@ pub(super) fn present(store: &FileStore) -> io::Result<Vec<u8>> {
 /// A piece of zeros is complete as a hole, in files that were copied sparsely.
 fn mark_zero_pieces(store: &FileStore, bits: &mut [u8]) {
     let info = store.info();
-    let zero_hash = |length: u32| -> [u8; 20] {
-        let zeros = [0u8; 16 * 1024];
-        let mut hasher = Sha1::new();
-        let mut left = length as usize;
-        while left > 0 {
-            let part = left.min(zeros.len());
-            hasher.update(&zeros[..part]);
-            left -= part;
-        }
-        hasher.finalize().into()
-    };
     let (mut length, mut hash) = (0, None);
     for piece in 0..info.piece_count {
         if length != info.piece_size(piece) || hash.is_none() {
@@ -76,6 +65,34 @@ fn mark_zero_pieces(store: &FileStore, bits: &mut [u8]) {
             bits[piece as usize / 8] |= 0x80 >> (piece % 8);
         }
     }
+}
+
+/// The hash of so many zeros.
+pub(super) fn zero_hash(length: u32) -> [u8; 20] {
+    let zeros = [0u8; 16 * 1024];
+    let mut hasher = Sha1::new();
+    let mut left = length as usize;
+    while left > 0 {
+        let part = left.min(zeros.len());
+        hasher.update(&zeros[..part]);
+        left -= part;
+    }
+    hasher.finalize().into()
+}
+
+/// Whether a run of bytes of a file is there, and all of it a hole of a sparse file: zeros, which
+/// need not be read.
+pub(crate) fn is_hole(file: impl AsFd, offset: u64, length: u64) -> bool {
+    let end = offset + length;
+    let whole = rustix::fs::fstat(&file).is_ok_and(|stat| stat.st_size as u64 >= end);
+    whole
+        && match rustix::fs::seek(&file, SeekFrom::Data(offset)) {
+            Ok(data) => data >= end,
+            // No data up to the end of the file.
+            Err(Errno::NXIO) => true,
+            // The file system cannot tell.
+            Err(_) => false,
+        }
 }
 
 /// Runs of `0..size` that are not holes; all of it where the file system cannot tell.

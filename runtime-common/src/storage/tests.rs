@@ -324,6 +324,26 @@ fn presence_follows_sizes_and_holes_without_reading() {
     assert!((40..64).all(|piece| !has(piece)));
 }
 
+/// Systems take 4,096 bytes of a path at once; names are shorter, folders may lie in one another.
+#[test]
+fn paths_of_any_length_are_written_and_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = vec!["n".repeat(200); 30].join("/");
+    let content = content(PIECE as usize);
+    let info = torrent(&[(&path, u64::from(PIECE))], &content);
+    let mut bench = Bench::at(folder.path());
+    bench.open(&info);
+    bench.write_piece(&content, 0);
+    bench.commit(0);
+    bench.close();
+    let mut bench = Bench::at(folder.path());
+    assert_eq!(bench.open(&info), [0x80]);
+    let digest = Digest::Sha1(Sha1::digest(&content).into());
+    assert_eq!(bench.hash(0), JobResult::Hashed(digest));
+    let meta = metadata_below(folder.path(), &info.files[0].path).unwrap();
+    assert_eq!(meta.len(), u64::from(PIECE));
+}
+
 #[test]
 fn after_a_kill_what_was_committed_is_found_again() {
     let folder = tempfile::tempdir().unwrap();

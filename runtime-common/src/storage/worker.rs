@@ -17,7 +17,7 @@ use trackerless_core::swarm::picker::BLOCK_LENGTH;
 
 use super::files::FileStore;
 use super::piece::Piece;
-use super::present::present;
+use super::present::{present, zero_hash};
 use super::{Shared, job_error, lock};
 
 /// Bytes read from disk at once to be hashed.
@@ -150,6 +150,8 @@ pub(super) struct Worker {
     queue: Arc<Queue>,
     pieces: HashMap<PieceKey, Piece>,
     buffer: Vec<u8>,
+    /// How many zeros were hashed last, and what came out: of a sparse file, most pieces are alike.
+    zeros: (u32, [u8; 20]),
 }
 
 impl Worker {
@@ -159,6 +161,7 @@ impl Worker {
             queue,
             pieces: HashMap::new(),
             buffer: Vec::new(),
+            zeros: (0, zero_hash(0)),
         }
     }
 
@@ -194,7 +197,7 @@ impl Worker {
             } => (
                 job,
                 answer(
-                    self.read(torrent, piece, begin, length)
+                    self.read_right(torrent, piece, begin, length)
                         .map(JobResult::Read),
                 ),
             ),
@@ -287,9 +290,15 @@ impl Worker {
             true => Ok(()),
             false => store.prepare(),
         });
-        let found = prepared
-            .and_then(|()| present(&store))
-            .map_err(|error| job_error(&error))?;
+        let found = prepared.and_then(|()| {
+            // First what is there: space that is reserved may look like content.
+            let found = present(&store)?;
+            if config.preallocate && !config.read_only {
+                store.preallocate()?;
+            }
+            Ok(found)
+        });
+        let found = found.map_err(|error| job_error(&error))?;
         self.shared
             .torrents
             .write()
@@ -310,6 +319,28 @@ impl Worker {
                 .close(self.shared.config.sync_on_close)
                 .map_err(|error| job_error(&error)),
             None => Ok(()),
+        }
+    }
+
+    /// Reads what is right: of a file that somebody changed, each piece is hashed once more.
+    fn read_right(
+        &mut self,
+        torrent: TorrentId,
+        piece: u32,
+        begin: u32,
+        length: u32,
+    ) -> Result<Bytes, JobError> {
+        let data = self.read(torrent, piece, begin, length);
+        let store = self.shared.torrent(torrent)?;
+        if !store.doubts(piece) {
+            return data;
+        }
+        match (self.hash(torrent, piece, HashKind::Sha1), store.info()) {
+            (Ok(Digest::Sha1(hash)), info) if info.piece_hash(piece) == Some(hash) => {
+                store.trust(piece);
+                self.read(torrent, piece, begin, length)
+            }
+            _ => Err(JobError::Changed),
         }
     }
 
@@ -385,6 +416,12 @@ impl Worker {
         let size = store.info().piece_size(index);
         let mut piece = self.pieces.get_mut(&(torrent, index));
         match kind {
+            HashKind::Sha1 if piece.is_none() && store.is_hole(index) => {
+                if self.zeros.0 != size {
+                    self.zeros = (size, zero_hash(size));
+                }
+                Ok(Digest::Sha1(self.zeros.1))
+            }
             HashKind::Sha1 => {
                 let (mut hasher, hashed) = match &mut piece {
                     Some(piece) => piece.take_hash(),
