@@ -206,3 +206,66 @@ fn creating_is_repeatable_and_refuses_what_no_torrent_can_hold() {
         );
     }
 }
+
+/// Links that lead to links, and those that go further up than they must.
+#[cfg(unix)]
+#[test]
+fn a_folder_of_links_that_take_their_own_ways_verifies() {
+    use std::os::unix::fs::symlink;
+    let links = [
+        ("L1", "d/e"),
+        ("L3", "L1"),
+        ("d/e/up", "../../d"),
+        ("d/here", "."),
+        ("d/round", "../d/./e/f"),
+        ("d/e/back", "../../L1/../e/f"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lk");
+    fs::create_dir_all(path.join("d/e")).unwrap();
+    fs::write(path.join("d/e/f"), [7; 100]).unwrap();
+    for (link, text) in links {
+        symlink(text, path.join(link)).unwrap();
+    }
+    // Out and in again.
+    symlink("../lk/d", path.join("out")).unwrap();
+    symlink(path.join("d/e/f"), path.join("whole")).unwrap();
+    let plan = CreatePlan {
+        path: path.clone(),
+        ..CreatePlan::default()
+    };
+    let torrent = create(&plan).unwrap().torrent;
+    let found = verify(&torrent, folder.path()).unwrap();
+    assert!(found.is_right(), "{found:?}");
+    let listed = |link: &str| {
+        let mut files = torrent.info.files.iter();
+        let file = files.find(|file| file.path.join("/") == format!("lk/{link}"));
+        file.and_then(|file| Some(file.symlink.as_ref()?.join("/")))
+    };
+    for (link, target) in [
+        ("L3", "lk/L1"),
+        ("d/e/up", "lk/d"),
+        ("d/round", "lk/d/e/f"),
+        ("d/e/back", "lk/d/e/f"),
+        ("out", "lk/d"),
+        ("whole", "lk/d/e/f"),
+    ] {
+        assert_eq!(listed(link).as_deref(), Some(target), "{link}");
+    }
+    // A download takes them for its own, whether what they lead to is there or not.
+    for there in [true, false] {
+        let info = std::sync::Arc::clone(&torrent.info);
+        let store = crate::storage::FileStore::new(info, folder.path().into(), 8);
+        assert_eq!(store.prepare().map_err(|error| error.kind()), Ok(()));
+        if there {
+            for link in ["d/e/back", "out", "whole"] {
+                fs::remove_file(path.join(link)).unwrap();
+            }
+            fs::remove_file(path.join("d/e/f")).unwrap();
+        }
+    }
+    // One that leads elsewhere is none of the torrent's.
+    fs::remove_file(path.join("L3")).unwrap();
+    symlink("d", path.join("L3")).unwrap();
+    assert!(!verify(&torrent, folder.path()).unwrap().files.is_empty());
+}

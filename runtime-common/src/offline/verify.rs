@@ -15,7 +15,7 @@ use crate::cli::VerifyArgs;
 use crate::display::{Reporter, job_error, note, printable};
 use crate::error::{DONE, FAILED, Failure, USAGE};
 use crate::session::verified;
-use crate::storage::{Storage, StorageConfig, link_text, metadata_below};
+use crate::storage::{Storage, StorageConfig, leads_to, link_text, metadata_below};
 
 /// Pieces hashed at once.
 const IN_FLIGHT: u32 = 16;
@@ -168,8 +168,8 @@ fn wrong_files(info: &Info, data: &Path) -> Vec<usize> {
         let path: PathBuf = file.path.iter().collect();
         let path = data.join(path);
         if let Some(target) = &file.symlink {
-            let text = link_text(&file.path, target);
-            return !std::fs::read_link(path).is_ok_and(|there| there == text);
+            let there = std::fs::read_link(path);
+            return !there.is_ok_and(|there| leads_to(data, &file.path, there, target));
         }
         // Links are followed, but for paths too long to be looked up at once.
         let meta = match std::fs::metadata(path) {

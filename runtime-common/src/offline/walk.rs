@@ -9,6 +9,7 @@ use trackerless_core::metainfo::{Rules, Source};
 
 use crate::error::Failure;
 use crate::keep::{Place, would_replace};
+use crate::storage::lexical_target;
 
 /// Files and folders below one another at most.
 const MAX_DEPTH: usize = 64;
@@ -59,7 +60,7 @@ pub(super) fn walk(
                 open.push((path, elements));
             } else if meta.is_symlink() {
                 let source = Source {
-                    symlink: Some(target_of(&path, &real)?),
+                    symlink: Some(target_of(&path, &elements, &real)?),
                     path: elements,
                     ..Source::default()
                 };
@@ -91,10 +92,12 @@ pub(super) fn walk(
     Ok(found)
 }
 
-/// Where the link at `path` leads to, as elements below `root`, which has no links in it.
+/// Where the link at `path`, which is at `elements` below `root`, leads to, as elements below
+/// `root`: by its own words, so that it says the same everywhere, or where they take another way,
+/// to where that ends.
 ///
 /// A link that leads out of the folder would lead somewhere else, or nowhere, for everybody else.
-fn target_of(path: &Path, root: &Path) -> Result<Vec<String>, Failure> {
+fn target_of(path: &Path, elements: &[String], root: &Path) -> Result<Vec<String>, Failure> {
     let target = path
         .canonicalize()
         .map_err(|error| wrong(path, &format!("a link that leads nowhere ({error})")))?;
@@ -106,15 +109,16 @@ fn target_of(path: &Path, root: &Path) -> Result<Vec<String>, Failure> {
         )
     };
     let below = target.strip_prefix(root).map_err(|_| outside())?;
-    let elements: Option<Vec<String>> = below
+    let end: Option<Vec<String>> = below
         .iter()
         .map(|element| element.to_str().map(str::to_owned))
         .collect();
-    let elements = elements.ok_or_else(|| wrong(path, "expected a name in UTF-8"))?;
-    if elements.is_empty() {
+    let end = end.ok_or_else(|| wrong(path, "expected a name in UTF-8"))?;
+    if end.is_empty() {
         return Err(outside());
     }
-    Ok(elements)
+    let text = fs::read_link(path).map_err(|error| wrong(path, &error.to_string()))?;
+    Ok(lexical_target(elements, &text).unwrap_or(end))
 }
 
 /// Refuses a folder that is, through a link, one of those it lies in.

@@ -1,12 +1,13 @@
 //! The files of one torrent, reached without ever leaving the output folder.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -630,13 +631,57 @@ impl FileStore {
             Ok(()) => Ok(()),
             // Ours from an earlier run; anything else is somebody's, and left as it is.
             Err(Errno::EXIST) => match rfs::readlinkat(&folder, name, Vec::new()) {
-                Ok(there) if there.as_bytes() == text.as_os_str().as_bytes() => Ok(()),
+                Ok(there)
+                    if leads_to(
+                        &self.root,
+                        path,
+                        OsStr::from_bytes(there.as_bytes()),
+                        target,
+                    ) =>
+                {
+                    Ok(())
+                }
                 Ok(_) | Err(Errno::INVAL) => Err(io::ErrorKind::AlreadyExists.into()),
                 Err(error) => Err(error.into()),
             },
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether the link at `path` that says `text` leads to `target`, all below `root`: by its words,
+/// since what it leads to may not be there yet, or by what is there.
+pub(crate) fn leads_to(
+    root: &Path,
+    path: &[String],
+    text: impl AsRef<OsStr>,
+    target: &[String],
+) -> bool {
+    let real = |path: &[String]| {
+        let path: PathBuf = path.iter().collect();
+        root.join(path).canonicalize()
+    };
+    lexical_target(path, Path::new(&text)).is_some_and(|said| said == target)
+        || matches!((real(path), real(target)), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Where a link at `path` that says `text` leads to by its words; `None` where they lead out, or
+/// cannot tell: up from what may be a link itself.
+pub(crate) fn lexical_target(path: &[String], text: &Path) -> Option<Vec<String>> {
+    let mut at = path.split_last()?.1.to_vec();
+    let mut down = false;
+    for step in text.components() {
+        match step {
+            Component::CurDir => {}
+            Component::ParentDir if !down => _ = at.pop()?,
+            Component::Normal(name) => {
+                down = true;
+                at.push(name.to_str()?.to_owned());
+            }
+            _ => return None,
+        }
+    }
+    Some(at)
 }
 
 /// What a link at `path` says so that it leads to `target`, both below the output folder: the way

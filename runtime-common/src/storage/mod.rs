@@ -32,7 +32,7 @@ use crate::state::StateDir;
 pub(crate) use changes::metadata_below;
 use fetch::Fetch;
 pub use files::FileStore;
-pub(crate) use files::link_text;
+pub(crate) use files::{leads_to, lexical_target, link_text};
 pub(crate) use parts::{name_of as parts_name, shared_pieces};
 use pool::Pool;
 pub(crate) use present::is_hole;
