@@ -26,6 +26,7 @@ pub mod lsd;
 pub mod metadata;
 pub mod metainfo;
 pub mod pex;
+pub mod ports;
 pub mod record;
 pub mod resume;
 pub mod rng;

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::dht::security::is_local;
 use crate::id::{Id20, hex};
 use crate::io::{Outbox, SocketId};
+use crate::ports::Ports;
 use crate::rng::{Label, Secrets};
 use crate::time::{Duration, Instant};
 
@@ -46,8 +47,8 @@ pub enum Input<'a> {
     SocketUp(SocketId, SocketAddr),
     /// It is gone.
     SocketDown(SocketId),
-    /// The port peers reach us at; without one nothing is announced.
-    Listening(Option<u16>),
+    /// The ports peers reach us at; where there is none, nothing is announced.
+    Listening(Ports),
     /// A torrent is to be announced, at once and from then on.
     Add(Id20),
     /// It is not any more.
@@ -81,7 +82,7 @@ pub struct Lsd {
     cookie: String,
     now: Instant,
     sockets: Vec<(SocketId, SocketAddr)>,
-    port: Option<u16>,
+    ports: Ports,
     due: BTreeMap<Id20, Instant>,
     queue: BTreeSet<(Instant, Id20)>,
     /// The network is left alone until then.
@@ -111,7 +112,7 @@ impl Lsd {
             cookie: hex(&random),
             now,
             sockets: Vec::new(),
-            port: None,
+            ports: Ports::default(),
             due: BTreeMap::new(),
             queue: BTreeSet::new(),
             quiet_until: now,
@@ -139,7 +140,7 @@ impl Lsd {
                 all.into_iter().for_each(|hash| self.plan(hash, self.now));
             }
             Input::SocketDown(socket) => self.sockets.retain(|(id, _)| *id != socket),
-            Input::Listening(port) => self.port = port,
+            Input::Listening(ports) => self.ports = ports,
             Input::Add(hash) => {
                 if !self.due.contains_key(&hash) {
                     self.plan(hash, self.now);
@@ -170,7 +171,8 @@ impl Lsd {
     }
 
     fn may_speak(&self) -> bool {
-        self.port.is_some() && !self.sockets.is_empty()
+        let mut groups = self.sockets.iter().map(|(_, group)| group.ip());
+        groups.any(|group| self.ports.of(group).is_some())
     }
 
     fn plan(&mut self, hash: Id20, at: Instant) {
@@ -194,10 +196,7 @@ impl Lsd {
     }
 
     fn announce(&mut self, out: &mut Outbox, events: &mut Vec<Event>) {
-        let Some(port) = self.port.filter(|_| self.may_speak()) else {
-            return;
-        };
-        if self.quiet_until > self.now {
+        if !self.may_speak() || self.quiet_until > self.now {
             return;
         }
         let most = self.hashes_per_datagram();
@@ -215,6 +214,9 @@ impl Lsd {
         self.quiet_until = self.now + self.config.lsd.spacing;
         self.failed.clear();
         for &(socket, group) in &self.sockets {
+            let Some(port) = self.ports.of(group.ip()) else {
+                continue;
+            };
             let text = encode(group, port, &self.sent, &self.cookie);
             let write = |buf: &mut Vec<u8>| buf.extend_from_slice(text.as_bytes());
             out.transmit(socket, group, write, Bytes::new());

@@ -62,44 +62,62 @@ pub struct Bound {
     pub tcp: Option<TcpListener>,
 }
 
-/// Binds every address; with `tcp` also a listener on each, with the same port.
+/// Binds every address; with `tcp` also a listener on each, with the same port. Addresses that may
+/// take the next free port take the same one.
 ///
 /// # Errors
 /// The first address that cannot be bound, and why.
 pub fn bind(listen: &[Listen], tcp: bool) -> Result<Vec<Bound>, (SocketAddr, io::Error)> {
+    let mut step = 0;
+    loop {
+        match bind_all(listen, step, tcp) {
+            Err((listen, error))
+                if listen.or_next
+                    && error.kind() == io::ErrorKind::AddrInUse
+                    && step < NEXT_PORTS =>
+            {
+                step += 1;
+            }
+            done => return done.map_err(|(listen, error)| (listen.addr, error)),
+        }
+    }
+}
+
+/// Binds every address, those that may take a later port `step` ports further on.
+fn bind_all(listen: &[Listen], step: u16, tcp: bool) -> Result<Vec<Bound>, (&Listen, io::Error)> {
     let mut bound: Vec<Bound> = Vec::with_capacity(listen.len());
     for wanted in listen {
-        match bind_one(wanted, tcp) {
+        let mut addr = wanted.addr;
+        if wanted.or_next && addr.port() != 0 {
+            let Some(port) = addr.port().checked_add(step) else {
+                return Err((wanted, io::ErrorKind::AddrNotAvailable.into()));
+            };
+            addr.set_port(port);
+        }
+        match bind_one(addr, tcp) {
             Ok(one) => bound.push(one),
-            Err(_) if wanted.optional && !bound.is_empty() => {}
-            Err(error) => return Err((wanted.addr, error)),
+            // One that is taken is there: the next port will do for all.
+            Err(error)
+                if wanted.optional
+                    && !bound.is_empty()
+                    && error.kind() != io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err((wanted, error)),
         }
     }
     Ok(bound)
 }
 
-fn bind_one(wanted: &Listen, tcp: bool) -> io::Result<Bound> {
-    let mut last = None;
-    let tries = if wanted.or_next || wanted.addr.port() == 0 {
-        NEXT_PORTS
-    } else {
-        1
-    };
-    for step in 0..tries {
-        let mut addr = wanted.addr;
-        if addr.port() != 0 {
-            let Some(port) = addr.port().checked_add(step) else {
-                break;
-            };
-            addr.set_port(port);
-        }
+fn bind_one(addr: SocketAddr, tcp: bool) -> io::Result<Bound> {
+    // The free port that UDP is given may be taken for TCP.
+    let tries = if addr.port() == 0 { NEXT_PORTS } else { 1 };
+    let mut last = io::ErrorKind::AddrInUse.into();
+    for _ in 0..tries {
         match bind_pair(addr, tcp) {
-            Ok(bound) => return Ok(bound),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = Some(error),
-            Err(error) => return Err(error),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
+            done => return done,
         }
     }
-    Err(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()))
+    Err(last)
 }
 
 fn bind_pair(addr: SocketAddr, tcp: bool) -> io::Result<Bound> {
@@ -159,5 +177,28 @@ mod tests {
         };
         let second = bind(&[next], true).unwrap().remove(0);
         assert!(second.local.port() > first.local.port());
+    }
+
+    #[test]
+    fn both_families_move_to_the_next_port_together() {
+        let Ok(held) = bind(&[Listen::exactly("127.0.0.1:0".parse().unwrap())], true) else {
+            panic!("loopback has free ports");
+        };
+        let port = held[0].local.port();
+        let wanted = ["[::1]", "127.0.0.1"].map(|ip| Listen {
+            addr: format!("{ip}:{port}").parse().unwrap(),
+            or_next: true,
+            optional: true,
+        });
+        let ports: Vec<u16> = match bind(&wanted, true) {
+            Ok(bound) => bound.iter().map(|it| it.local.port()).collect(),
+            // A host without IPv6.
+            Err((addr, _)) if addr.is_ipv6() => return,
+            Err(error) => panic!("{error:?}"),
+        };
+        assert!(
+            ports[0] > port && ports == [ports[0]; 2],
+            "{ports:?} after {port}"
+        );
     }
 }

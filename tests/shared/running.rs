@@ -1,6 +1,7 @@
 // Included by other files of this folder: commands that run until they are told to end, and what
 // `--json` tells of them meanwhile.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -77,6 +78,8 @@ fn event(line: &str) -> Value {
 struct Running {
     child: Child,
     lines: Receiver<String>,
+    /// Where it listens, as far as it has told.
+    listens: RefCell<BTreeSet<String>>,
 }
 
 impl Running {
@@ -96,7 +99,11 @@ impl Running {
                 }
             }
         });
-        Self { child, lines }
+        Self {
+            child,
+            lines,
+            listens: RefCell::default(),
+        }
     }
 
     /// The next event called `name` for which `is` holds.
@@ -104,6 +111,10 @@ impl Running {
         loop {
             let line = self.lines.recv_timeout(PATIENCE);
             let event = event(&line.unwrap_or_else(|error| panic!("no event {name}: {error}")));
+            if event["event"] == "listening" {
+                let address = event["address"].as_str().expect("a text");
+                self.listens.borrow_mut().insert(address.to_owned());
+            }
             if event["event"] == name && is(&event) {
                 return event;
             }

@@ -124,6 +124,38 @@ fn everything_works_over_ipv6() {
     assert_eq!(peer.expect("the one announced")["address"], "[::1]:7");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_seeder_is_announced_where_it_listens() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (_, hash) = torrent(folder.path());
+    let v6 = UdpSocket::bind("[::1]:0").is_ok();
+    let families = if v6 { 2 } else { 1 };
+    let start = |line: &[&str], listen: &[&str]| {
+        let listen = listen.iter().flat_map(|addr| ["--listen", addr]);
+        let line: Vec<&str> = line.iter().copied().chain(listen).collect();
+        Running::start(folder.path(), &line)
+    };
+    let node = start(&["dht", "run"], &["127.0.0.1:0", "[::1]:0"][..families]);
+    let contacts: Vec<String> = (0..families).map(|_| node.address()).collect();
+    let contacts = contacts.join(",");
+    let seed = ["seed", "a.torrent", "--data", "seeded", "--no-lsd", "--bootstrap", &contacts];
+    // Two of one family, so that it matters which of them is told of.
+    let seeder = start(&seed, &["127.0.0.2:0", "127.0.0.3:0", "[::1]:0"][..1 + families]);
+    let told = |event: &Value| event["source"] == "dht" && event["status"] == "idle";
+    seeder.until("source", told);
+    let line = ["dht", "get-peers", &hash, "--bootstrap", &contacts];
+    let (status, told) = start(&line, &["127.0.0.1:0", "[::1]:0"][..families]).end();
+    assert_eq!(status, Some(0), "{told:?}");
+    let found = told.iter().filter(|event| event["event"] == "result");
+    let found: BTreeSet<String> = found
+        .map(|event| event["address"].as_str().expect("a text").to_owned())
+        .collect();
+    assert_eq!(found.len(), families, "{told:?}");
+    let listens = seeder.listens.borrow();
+    assert!(found.is_subset(&listens), "{found:?} of {listens:?}");
+}
+
 #[test]
 fn a_node_and_those_that_ask_it_print_what_they_should() {
     let folder = tempfile::tempdir().expect("a folder can be made");

@@ -10,7 +10,7 @@ use super::krpc::{Kind, Message, Query};
 use super::lookup::{Candidate, Goal, Leg, Phase, Search, State, Step};
 use super::node::{Context, Dht, Single, Unsent};
 use super::table::{CLOSEST, Contact};
-use super::{Event, Lookup, LookupId, security};
+use super::{AnnouncePort, Event, Lookup, LookupId, security};
 use crate::compact;
 use crate::event::{Found, LookupSummary};
 use crate::id::NodeId;
@@ -119,7 +119,7 @@ impl Dht {
         let v6 = usize::from(from.is_ipv6());
         let (max, lab) = (usize::from(self.config.dht.max_candidates), self.config.lab);
         let own = [self.families[0].id, self.families[1].id];
-        let up = [0, 1].map(|at| self.families[at].socket.is_some());
+        let up = [0, 1].map(|at| self.families[at].is_up());
         let Some(search) = self.searches.get_mut(&serial) else {
             return;
         };
@@ -309,7 +309,7 @@ impl Dht {
         let thin = (0..self.config.dht.wide_buckets.len()).find(|&shared| {
             let thin = [self.table_v4.is_thin(shared), self.table_v6.is_thin(shared)];
             let mut families = self.families.iter().zip(thin);
-            families.any(|(family, thin)| family.socket.is_some() && thin)
+            families.any(|(family, thin)| family.is_up() && thin)
         });
         if let Some(shared) = thin {
             let targets = [false, true].map(|v6| self.random_sharing(v6, (shared, true)));
@@ -363,7 +363,7 @@ impl Dht {
     /// A leg with whom it begins: the closest of the table; with few of those, whoever else was
     /// heard of; routers last.
     fn leg(&self, v6: bool, target: NodeId, goal: Goal) -> Leg {
-        if self.families[usize::from(v6)].socket.is_none() {
+        if !self.families[usize::from(v6)].is_up() {
             return Leg::new(target, Phase::Done);
         }
         let mut leg = Leg::new(target, Phase::Search);
@@ -492,6 +492,11 @@ impl Dht {
         leg.phase = Phase::Done;
         let Goal::Announce(port) = search.goal else {
             return;
+        };
+        let port = match port {
+            AnnouncePort::Given(port) => Some(port),
+            AnnouncePort::AsSeen => None,
+            AnnouncePort::Ours => self.families[at].port(),
         };
         let answered = leg.candidates.iter().filter(|c| c.state == State::Answered);
         let holders = answered.filter_map(|c| Some((c.id, c.addr, c.token.as_ref()?)));

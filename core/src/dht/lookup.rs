@@ -5,7 +5,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::{LookupId, security, table::CLOSEST};
+use super::{AnnouncePort, LookupId, security, table::CLOSEST};
 use crate::id::{Id20, NodeId};
 use crate::time::Instant;
 
@@ -21,7 +21,7 @@ pub(crate) enum Goal {
     /// Peers.
     Peers,
     /// Peers, then store ourselves under this port.
-    Announce(Option<u16>),
+    Announce(AnnouncePort),
 }
 
 impl Goal {

@@ -77,9 +77,20 @@ pub enum Lookup {
     FindNode(Id20),
     /// The peers of an info-hash.
     GetPeers(Id20),
-    /// The peers of an info-hash; then announces us to the closest nodes. With `None` the port is
-    /// the one the datagram shows (`implied_port`).
-    Announce(Id20, Option<u16>),
+    /// The peers of an info-hash; then announces us to the closest nodes.
+    Announce(Id20, AnnouncePort),
+}
+
+/// The port that an announce names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnnouncePort {
+    /// This one.
+    Given(u16),
+    /// That of the socket which the announce leaves from, in each family its own: connections are
+    /// taken there too.
+    Ours,
+    /// The one that the datagram shows to who gets it (`implied_port`).
+    AsSeen,
 }
 
 /// What the DHT tells.

@@ -68,10 +68,22 @@ pub struct Dht {
 
 /// What the node knows of itself in one family.
 pub(super) struct Family {
-    pub(super) socket: Option<SocketId>,
+    /// With their ports. What we ask leaves from the first; the others answer what they are asked.
+    pub(super) sockets: Vec<(SocketId, u16)>,
     pub(super) id: NodeId,
     pub(super) votes: Votes,
     pub(super) store: Store,
+}
+
+impl Family {
+    pub(super) fn is_up(&self) -> bool {
+        !self.sockets.is_empty()
+    }
+
+    /// The port of the socket that lookups and announces leave from.
+    pub(super) fn port(&self) -> Option<u16> {
+        self.sockets.first().map(|(_, port)| *port)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,7 +147,7 @@ impl Dht {
             let id = Id20(Secrets::new(seed, Label::Dht(label)).bytes());
             let store = Store::new(id, dht, config.lab);
             Family {
-                socket: None,
+                sockets: Vec::new(),
                 id,
                 votes: Votes::new(dht.max_voters, dht.vote_quorum),
                 store,
@@ -213,7 +225,7 @@ impl Dht {
             Input::Load(data) => self.handle_load(data, cx),
             Input::Start(id, lookup) => {
                 let full = self.queue.len() >= usize::from(self.config.dht.max_queued_lookups);
-                if full || self.families.iter().all(|family| family.socket.is_none()) {
+                if full || self.families.iter().all(|family| !family.is_up()) {
                     cx.events.push(Event::Refused(id));
                 } else {
                     self.queue.push_back((id, lookup));
@@ -288,7 +300,11 @@ impl Dht {
     fn handle_socket_up(&mut self, socket: SocketId, local: SocketAddr) {
         let v6 = local.is_ipv6();
         let family = &mut self.families[usize::from(v6)];
-        family.socket = Some(socket);
+        let known = family.sockets.iter_mut().find(|(id, _)| *id == socket);
+        match known {
+            Some((_, port)) => *port = local.port(),
+            None => family.sockets.push((socket, local.port())),
+        }
         if !security::is_local(local.ip()) && !local.ip().is_unspecified() {
             family.votes.assume(local.ip());
             self.follow_address(v6);
@@ -309,8 +325,11 @@ impl Dht {
 
     fn handle_socket_down(&mut self, socket: SocketId, cx: &mut Context<'_>) {
         for at in 0..2 {
-            if self.families[at].socket == Some(socket) {
-                self.families[at].socket = None;
+            let sockets = &mut self.families[at].sockets;
+            let place = sockets.iter().position(|(id, _)| *id == socket);
+            place.map(|place| sockets.remove(place));
+            // Answers to what it asked reach nobody any more.
+            if place == Some(0) {
                 let v6 = at == 1;
                 for pending in self.asked.remove_family(v6) {
                     if let Purpose::Ping(id) = pending.purpose {
@@ -438,7 +457,7 @@ impl Dht {
         cx: &mut Context<'_>,
     ) -> Result<(), Unsent> {
         let family = &self.families[usize::from(to.is_ipv6())];
-        let Some(socket) = family.socket else {
+        let Some((socket, _)) = family.sockets.first().copied() else {
             return Err(Unsent::NoSocket);
         };
         // An announce goes to whoever answered a moment ago and waits for nothing: its token ages.
@@ -454,7 +473,7 @@ impl Dht {
             return Err(Unsent::Budget);
         }
         self.queries.take(1);
-        let [v4, v6] = [0, 1].map(|at| self.families[at].socket.is_some());
+        let [v4, v6] = [0, 1].map(|at| self.families[at].is_up());
         let asker = Asker {
             id: family.id,
             read_only: self.config.dht.read_only,

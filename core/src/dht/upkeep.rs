@@ -154,7 +154,7 @@ impl Dht {
     }
 
     pub(super) fn ping_waiting(&mut self, cx: &mut Context<'_>) {
-        let up = [0, 1].map(|at| self.families[at].socket.is_some());
+        let up = [0, 1].map(|at| self.families[at].is_up());
         let usable = |addr: SocketAddr| up[usize::from(addr.is_ipv6())];
         let Some((addr, id)) = self.waiting.pop(usable) else {
             return;
@@ -175,13 +175,13 @@ impl Dht {
     }
 
     fn has_socket(&self, addr: SocketAddr) -> bool {
-        self.families[usize::from(addr.is_ipv6())].socket.is_some()
+        self.families[usize::from(addr.is_ipv6())].is_up()
     }
 
     /// One query to the contact that was left alone longest. Where its bucket has room the query
     /// asks for nodes of that bucket: the same cost as a ping, and it brings some.
     pub(super) fn refresh(&mut self, v6: bool, cx: &mut Context<'_>) {
-        if self.families[usize::from(v6)].socket.is_none() {
+        if !self.families[usize::from(v6)].is_up() {
             return;
         }
         let now = self.seconds();
@@ -249,7 +249,7 @@ impl Dht {
     }
 
     pub(super) fn on_bootstrap(&mut self, cx: &mut Context<'_>) {
-        let up = self.families.iter().any(|family| family.socket.is_some());
+        let up = self.families.iter().any(|family| family.is_up());
         if up && !self.bootstrap.running {
             self.bootstrap.running = true;
             self.begin_bootstrap(cx);
@@ -258,7 +258,7 @@ impl Dht {
 
     /// Whether we know nobody yet and a lookup of our own id is about to change that.
     pub(super) fn is_finding_itself(&self) -> bool {
-        let up = self.families.iter().any(|family| family.socket.is_some());
+        let up = self.families.iter().any(|family| family.is_up());
         let alone = self.table_v4.is_empty() && self.table_v6.is_empty();
         let armed = self.armed[Single::Bootstrap as usize].is_some();
         let under_way = self.bootstrap.running && !self.bootstrapped;
@@ -320,7 +320,7 @@ impl Dht {
         let small = usize::from(self.config.dht.small_table);
         let lens = [self.table_v4.len(), self.table_v6.len()];
         let mut families = self.families.iter().zip(lens);
-        families.any(|(family, len)| family.socket.is_some() && len < small)
+        families.any(|(family, len)| family.is_up() && len < small)
     }
 
     fn tell_status(&mut self, always: bool, cx: &mut Context<'_>) {

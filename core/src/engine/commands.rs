@@ -10,7 +10,7 @@ use core::net::{IpAddr, SocketAddr};
 use super::Engine;
 use super::jobs::Purpose;
 use super::nodes::Asker;
-use crate::dht::{self, Lookup};
+use crate::dht::{self, AnnouncePort, Lookup};
 use crate::event::{CommandError, Done, Event, PeerSource};
 use crate::id::InfoHashes;
 use crate::io::{AddTorrent, Command, Outbox, Source, Tag, TorrentId};
@@ -136,7 +136,10 @@ impl Engine {
             Command::DhtPing(addr) => Lookup::Ping(addr),
             Command::DhtFindNode(id) => Lookup::FindNode(id),
             Command::DhtGetPeers(hash) => Lookup::GetPeers(hash),
-            Command::DhtAnnounce(hash, port) => Lookup::Announce(hash, port),
+            Command::DhtAnnounce(hash, port) => {
+                let port = port.map_or(AnnouncePort::AsSeen, AnnouncePort::Given);
+                Lookup::Announce(hash, port)
+            }
             _ => return Some(Err(CommandError::NoDht)),
         };
         self.start_lookup(Asker::Command(tag), lookup, out);

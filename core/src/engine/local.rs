@@ -10,6 +10,7 @@ use crate::event::{PeerSource, SourceStatus};
 use crate::id::Id20;
 use crate::io::{Outbox, SocketId, TorrentId};
 use crate::lsd::{Event, Input, Lsd};
+use crate::ports::Ports;
 use crate::time::Instant;
 
 #[derive(Debug)]
@@ -53,9 +54,12 @@ impl Engine {
     }
 
     /// Where peers reach us, once or when that changed.
-    pub(super) fn tell_local_port(&mut self, out: &mut Outbox) {
-        let port = self.port().filter(|_| self.config.tcp);
-        self.local_input(Input::Listening(port), out);
+    pub(super) fn tell_local_ports(&mut self, out: &mut Outbox) {
+        let ports = match self.config.tcp {
+            true => self.ports(),
+            false => Ports::default(),
+        };
+        self.local_input(Input::Listening(ports), out);
     }
 
     /// A torrent wants to be known nearby, or no more.

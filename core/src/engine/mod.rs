@@ -32,6 +32,7 @@ use crate::event::Event;
 use crate::id::{Id20, PeerId};
 use crate::io::{ConnId, Input, Outbox, SocketId, TorrentId};
 use crate::lsd;
+use crate::ports::Ports;
 use crate::rng::{Choice, Label, Secrets};
 use crate::slab::Slab;
 use crate::swarm;
@@ -308,16 +309,21 @@ impl Engine {
         self.sockets.push((socket, local));
         self.dht_input(dht::Input::SocketUp(socket, local), out);
         self.tracker_input(tracker::Input::SocketUp(socket, local), out);
-        let port = local.port();
+        self.tell_ports(out);
+    }
+
+    /// Where peers reach us has changed, maybe.
+    fn tell_ports(&mut self, out: &mut Outbox) {
+        let ports = self.ports();
         let ids: Vec<TorrentId> = self
             .torrents
             .iter()
             .map(|(key, _)| TorrentId(key))
             .collect();
         for torrent in ids {
-            self.swarm_input(torrent, swarm::Input::Listening { port });
+            self.swarm_input(torrent, swarm::Input::Listening(ports));
         }
-        self.tell_local_port(out);
+        self.tell_local_ports(out);
     }
 
     fn on_socket_down(&mut self, socket: SocketId, out: &mut Outbox) {
@@ -328,12 +334,12 @@ impl Engine {
         self.sockets.retain(|(id, _)| *id != socket);
         self.dht_input(dht::Input::SocketDown(socket), out);
         self.tracker_input(tracker::Input::SocketDown(socket), out);
-        self.tell_local_port(out);
+        self.tell_ports(out);
     }
 
-    /// The port others can reach us at, if a socket is up.
-    fn port(&self) -> Option<u16> {
-        self.sockets.first().map(|(_, local)| local.port())
+    /// The ports others can reach us at.
+    fn ports(&self) -> Ports {
+        Ports::of_sockets(self.sockets.iter().map(|(_, local)| *local))
     }
 
     /// Whether a stream to `addr` would end at our own listening socket, as far as we know.

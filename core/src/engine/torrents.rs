@@ -105,9 +105,7 @@ impl Engine {
         self.queue_swarm_events(torrent);
         self.grants.torrent_added(torrent);
         self.grant(torrent);
-        if let Some(port) = self.port() {
-            self.swarm_input(torrent, swarm::Input::Listening { port });
-        }
+        self.swarm_input(torrent, swarm::Input::Listening(self.ports()));
         let sources = [
             (PeerSource::Dht, dht_allowed),
             (PeerSource::Lsd, lsd_allowed),
@@ -373,7 +371,7 @@ impl Engine {
 
     /// Whether lookups for torrents announce us as well.
     pub(super) fn announces(&self) -> bool {
-        self.config.tcp && self.port().is_some()
+        self.config.tcp && self.ports().any()
     }
 
     fn dht_nodes(&self) -> u32 {
@@ -396,7 +394,7 @@ impl Engine {
     }
 
     pub(super) fn wake_announce(&mut self, torrent: TorrentId, at: Instant, out: &mut Outbox) {
-        let port = self.port();
+        let reachable = self.config.tcp && self.ports().any();
         let (now, among) = (self.now, self.dht_nodes());
         let Some(entry) = self.torrents.at_mut(torrent.0) else {
             return;
@@ -414,9 +412,9 @@ impl Engine {
             return;
         }
         let hash = entry.hashes.short();
-        let lookup = match port.filter(|_| self.config.tcp) {
-            Some(port) => dht::Lookup::Announce(hash, Some(port)),
-            None => dht::Lookup::GetPeers(hash),
+        let lookup = match reachable {
+            true => dht::Lookup::Announce(hash, dht::AnnouncePort::Ours),
+            false => dht::Lookup::GetPeers(hash),
         };
         let id = self.start_lookup(super::nodes::Asker::Torrent(torrent), lookup, out);
         if let Some(entry) = self.torrents.at_mut(torrent.0) {

@@ -36,7 +36,7 @@ impl Host {
     fn ready(seed: u8) -> Self {
         let mut host = Self::new(seed, |_| {});
         host.give(Input::SocketUp(SOCKET, GROUP_V4));
-        host.give(Input::Listening(Some(6881)));
+        host.give(Input::Listening(Ports::both(6881)));
         host
     }
 
@@ -201,14 +201,14 @@ fn a_torrent_is_announced_every_five_minutes_until_it_is_removed() {
 fn nothing_is_said_before_there_is_a_port_and_a_socket() {
     let mut host = Host::new(1, |_| {});
     host.give(Input::Add(id(1)));
-    host.give(Input::Listening(Some(1)));
+    host.give(Input::Listening(Ports::both(1)));
     assert_eq!((host.sent.len(), host.lsd.next_timeout()), (0, None));
     host.give(Input::SocketUp(SOCKET, GROUP_V4));
     assert_eq!(host.sent.len(), 1);
-    host.give(Input::Listening(None));
+    host.give(Input::Listening(Ports::default()));
     host.pass(Duration::from_secs(900));
     assert_eq!((host.sent.len(), host.lsd.next_timeout()), (1, None));
-    host.give(Input::Listening(Some(1)));
+    host.give(Input::Listening(Ports::both(1)));
     assert_eq!(host.sent.len(), 2);
     host.give(Input::SocketDown(SOCKET));
     host.pass(Duration::from_secs(900));
@@ -295,7 +295,7 @@ quickcheck! {
             match what % 8 {
                 0 => host.give(Input::SocketUp(SocketId(u32::from(n % 4)), group)),
                 1 => host.give(Input::SocketDown(SocketId(u32::from(n % 4)))),
-                2 => host.give(Input::Listening((n > 40).then_some(u16::from(n)))),
+                2 => host.give(Input::Listening((n > 40).then(|| Ports::both(n.into())).unwrap_or_default())),
                 3 => host.give(Input::Remove(id(n % 8))),
                 4 => host.give(Input::SendFailed(SocketId(u32::from(n % 4)))),
                 5 => host.pass(Duration::from_secs(u64::from(n))),

@@ -11,6 +11,7 @@ use crate::id::{InfoHashes, PeerId};
 use crate::io::{ConnId, JobResult, TorrentId};
 use crate::metadata::Assembled;
 use crate::metainfo::Info;
+use crate::ports::Ports;
 use crate::resume::Resume;
 use crate::wire::{BlockRef, Message};
 
@@ -104,10 +105,7 @@ pub enum Input<'a> {
     /// Allowances from the engine; each replaces the one before.
     Grant(Grant),
     /// The ports others can reach us at.
-    Listening {
-        /// TCP and UDP port.
-        port: u16,
-    },
+    Listening(Ports),
     /// Save resume data if it changed.
     Save,
     /// Say goodbye, close, save, close storage; `Stopped` follows.

@@ -65,6 +65,7 @@ use crate::id::InfoHashes;
 use crate::io::{ConnId, JobError, TorrentId};
 use crate::metadata::Fetch;
 use crate::metainfo::Info;
+use crate::ports::Ports;
 use crate::rng::{Choice, Label};
 use crate::slab::{Key, Slab};
 use crate::time::{Duration, Instant};
@@ -170,7 +171,7 @@ pub struct Swarm {
     fill_slots: bool,
     grant: Grant,
     connects: u64,
-    port: Option<u16>,
+    ports: Ports,
     /// Where peers see us: IPv4, IPv6.
     seen_at: [Votes; 2],
     jobs: Slab<Pending>,
@@ -260,7 +261,7 @@ impl Swarm {
             fill_slots: false,
             grant: Grant::default(),
             connects: 0,
-            port: None,
+            ports: Ports::default(),
             seen_at: [0, 1].map(|_| Votes::new(config.dht.max_voters, config.dht.vote_quorum)),
             jobs: Slab::default(),
             serving: VecDeque::new(),
@@ -314,7 +315,7 @@ impl Swarm {
             Input::Gone { conn, addr, reason } => self.on_gone(conn, addr, reason, events),
             Input::JobDone(token, result) => self.on_job_done(token, result, events),
             Input::Grant(grant) => self.grant = grant,
-            Input::Listening { port } => self.port = Some(port),
+            Input::Listening(ports) => self.ports = ports,
             Input::Save => self.save(events),
             Input::Stop => self.on_stop(events),
         }

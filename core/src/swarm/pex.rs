@@ -177,8 +177,7 @@ impl Swarm {
         let from = peer.addr.ip();
         let ourselves = exchange
             .our_ip
-            .zip(self.port)
-            .map(|(ip, port)| SocketAddr::new(ip, port));
+            .and_then(|ip| Some(SocketAddr::new(ip, self.ports.of(ip)?)));
         let mut news = Vec::new();
         for (addr, flags) in message.all_added().take(most) {
             if Some(addr) == ourselves

@@ -60,7 +60,11 @@ impl Swarm {
             // What is had is known in a moment, and must be the first thing said.
             _ => {}
         }
-        if let Some(port) = self.port.filter(|_| hello.dht && !self.is_private()) {
+        if let Some(port) = self
+            .ports
+            .of(hello.addr.ip())
+            .filter(|_| hello.dht && !self.is_private())
+        {
             events.push(Event::Send(conn, Message::Port(port)));
         }
     }
@@ -110,7 +114,8 @@ impl Swarm {
     fn weaker_than(&self, addr: SocketAddr) -> Option<ConnId> {
         let rank = |addr: SocketAddr| {
             let ours = self.seen_at[usize::from(addr.is_ipv6())].current()?;
-            Some(priority(SocketAddr::new(ours, self.port?), addr))
+            let port = self.ports.of(addr.ip())?;
+            Some(priority(SocketAddr::new(ours, port), addr))
         };
         let new = rank(addr)?;
         let idle = self
@@ -139,7 +144,7 @@ impl Swarm {
             ut_pex: self.pex_number(offered),
             lt_donthave: Some(LT_DONTHAVE),
             metadata_size: size,
-            port: self.port,
+            port: self.ports.of(ip),
             reqq: Some(self.config.swarm.max_served_queue.into()),
             client: Some(self.config.client.clone()),
             your_ip: Some(ip),

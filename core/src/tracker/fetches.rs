@@ -23,7 +23,7 @@ impl Trackers {
         let text = match kind {
             Kind::Scrape => http::scrape_url(&url, self.info_hash(torrent)),
             Kind::Announce(event) => {
-                let announce = self.announce(torrent, tracker, event);
+                let announce = self.announce(torrent, tracker, event, None);
                 announce.map(|announce| http::announce_url(&url, &announce))
             }
         };

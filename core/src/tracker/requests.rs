@@ -15,6 +15,7 @@ use super::{Announce, AnnounceEvent, Event, Job, JobToken, Scheme, TrackerUrl, h
 use crate::compact;
 use crate::id::Id20;
 use crate::io::{JobResult, Outbox, SocketId, TorrentId};
+use crate::ports::Ports;
 use crate::slab::Key;
 use crate::swarm::Want;
 use crate::time::Instant;
@@ -247,7 +248,7 @@ impl Trackers {
                 out.transmit(socket, to, write, Bytes::new());
             }
             Kind::Announce(event) => {
-                let Some(announce) = self.announce(torrent, tracker, event) else {
+                let Some(announce) = self.announce(torrent, tracker, event, Some(to.ip())) else {
                     return;
                 };
                 let write = |buf: &mut Vec<u8>| {
@@ -263,18 +264,28 @@ impl Trackers {
         entry.map_or(Id20([0; 20]), |entry| entry.info_hash)
     }
 
+    /// The port that peers who hear of us through a tracker at `to` can reach us at.
+    fn port_towards(&self, to: Option<IpAddr>) -> u16 {
+        let locals = || self.sockets.iter().map(|(_, local)| *local);
+        let ports = Ports::of_sockets(locals());
+        let port = to.and_then(|ip| ports.of(ip));
+        // Where the host connects to is its affair: a tracker of either family may hear it.
+        port.or_else(|| Some(locals().next()?.port())).unwrap_or(0)
+    }
+
     pub(super) fn announce(
         &self,
         torrent: TorrentId,
         tracker: u16,
         event: AnnounceEvent,
+        to: Option<IpAddr>,
     ) -> Option<Announce<'_>> {
         let entry = self.torrents.get(&torrent)?;
         let wants = event != AnnounceEvent::Stopped && entry.want != Want::Enough;
         Some(Announce {
             info_hash: entry.info_hash,
             peer_id: self.peer_id,
-            port: self.sockets.first().map_or(0, |(_, local)| local.port()),
+            port: self.port_towards(to),
             figures: entry.figures,
             event,
             key: entry.key,

@@ -229,6 +229,10 @@ impl Decoder {
                     self.head[at..at + taken].copy_from_slice(&chunk[..taken]);
                     chunk.advance(taken);
                     self.have += taken as u8;
+                    // Whatever the message is: who names such a length need not say more.
+                    if self.have >= 4 && self.frame_len() > config.max_frame {
+                        return Err("frame too long");
+                    }
                     if taken < missing {
                         return Ok(None);
                     }
@@ -324,9 +328,6 @@ impl Decoder {
 
     fn check_length(&self, config: &WireConfig, abilities: Abilities) -> Result<(), &'static str> {
         let (len, id) = (self.frame_len(), self.head[4]);
-        if len > config.max_frame {
-            return Err("frame too long");
-        }
         let right = match id {
             id::CHOKE..=id::NOT_INTERESTED | id::HAVE_ALL | id::HAVE_NONE => len == 1,
             id::HAVE | id::SUGGEST | id::ALLOWED_FAST => len == 5,

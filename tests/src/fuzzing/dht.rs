@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use trackerless_core::dht::{Dht, Event, Input, Lookup, LookupId};
+use trackerless_core::dht::{AnnouncePort, Dht, Event, Input, Lookup, LookupId};
 use trackerless_core::id::Id20;
 use trackerless_core::io::{Output, SocketId};
 use trackerless_core::time::{Duration, Instant};
@@ -125,7 +125,7 @@ pub fn dht(data: &[u8]) {
                     0 => Lookup::Ping(address(&mut script)),
                     1 => Lookup::FindNode(target),
                     2 => Lookup::GetPeers(target),
-                    _ => Lookup::Announce(target, Some(script.number())),
+                    _ => Lookup::Announce(target, AnnouncePort::Given(script.number())),
                 };
                 node.open.push(id);
                 node.give(Input::Start(id, lookup));

@@ -10,6 +10,7 @@ use trackerless_core::event::{CloseReason, Encryption, PeerSource, Transport};
 use trackerless_core::id::PeerId;
 use trackerless_core::io::{ConnId, Digest, IoReason, JobError, JobResult, Opened, TorrentId};
 use trackerless_core::metainfo::Torrent;
+use trackerless_core::ports::Ports;
 use trackerless_core::swarm::{Event, Grant, Hello, Input, Job, JobToken, Options, Setup, Swarm};
 use trackerless_core::time::{Duration, Instant};
 use trackerless_core::wire::{BlockRef, ExtensionHandshake, Message};
@@ -298,7 +299,7 @@ pub fn swarm(data: &[u8]) {
             (15, _) => match script.byte() {
                 0..=15 => run.give(Input::Stop),
                 16..=99 => run.give(Input::Save),
-                port => run.give(Input::Listening { port: port.into() }),
+                port => run.give(Input::Listening(Ports::both(port.into()))),
             },
             _ => run.answer(&mut script),
         }

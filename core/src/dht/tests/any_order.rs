@@ -10,7 +10,7 @@ use super::alone::Alone;
 use super::world::{V4, V6};
 use crate::config::Config;
 use crate::dht::krpc::{self, Asker, Kind, Message, Query, Want};
-use crate::dht::{Event, Input, Lookup, LookupId};
+use crate::dht::{AnnouncePort, Event, Input, Lookup, LookupId};
 use crate::id::Id20;
 use crate::time::Duration;
 
@@ -255,7 +255,7 @@ impl Run {
                     0 => Lookup::Ping(place.addr()),
                     1 => Lookup::FindNode(target),
                     2 => Lookup::GetPeers(target),
-                    _ => Lookup::Announce(target, Some(u16::from(*what))),
+                    _ => Lookup::Announce(target, AnnouncePort::Given(u16::from(*what))),
                 };
                 let id = LookupId(u64::from(*id));
                 if !self.open.contains(&id) {

@@ -7,7 +7,7 @@ use super::target;
 use super::world::{Network, V4};
 use crate::config::Config;
 use crate::dht::node::Single;
-use crate::dht::{Event, Input, Lookup, security};
+use crate::dht::{AnnouncePort, Event, Input, Lookup, security};
 use crate::event::Found;
 use crate::time::Duration;
 
@@ -37,7 +37,7 @@ fn fifty_that_join_at_once_find_what_any_other_announced() {
         for port in 7_000..7_010 {
             let (a, b) = (any(&mut net, routers), any(&mut net, routers));
             let hash = net.random_id();
-            let (_, stored) = net.lookup(a, Lookup::Announce(hash, Some(port)));
+            let (_, stored) = net.lookup(a, Lookup::Announce(hash, AnnouncePort::Given(port)));
             assert_eq!(stored.results, 8, "seed {seed}: {stored:?}");
             let (found, summary) = net.lookup(b, Lookup::GetPeers(hash));
             assert_eq!(found, [net.peer(a, false, port)], "seed {seed} {a} {b}");
@@ -57,10 +57,10 @@ fn an_announce_of_the_first_moment_is_repeated_once_and_found_by_all() {
         // Everybody only just heard of the router: it waits until somebody else is known, and
         // tells on how few it is stored.
         let hash = net.random_id();
-        let (_, first) = net.lookup(1, Lookup::Announce(hash, Some(80)));
+        let (_, first) = net.lookup(1, Lookup::Announce(hash, AnnouncePort::Given(80)));
         assert!(first.results >= 1, "seed {seed}: {first:?}");
         net.run(Duration::from_secs(2));
-        let (_, second) = net.lookup(1, Lookup::Announce(hash, Some(80)));
+        let (_, second) = net.lookup(1, Lookup::Announce(hash, AnnouncePort::Given(80)));
         assert_eq!(second.results, 8, "seed {seed}: {second:?}");
         for n in 2..51 {
             let (found, summary) = net.lookup(n, Lookup::GetPeers(hash));
@@ -91,7 +91,7 @@ fn a_lookup_ends_at_the_eight_closest_nodes_there_are() {
             hops = hops.max(summary.hops);
             assert!(summary.hops >= 1, "seed {seed}: {summary:?}");
             // The same holds of get_peers: its tokens are those of the same eight.
-            let (_, summary) = net.lookup(n, Lookup::Announce(target, None));
+            let (_, summary) = net.lookup(n, Lookup::Announce(target, AnnouncePort::AsSeen));
             assert_eq!(summary.results, 8, "{summary:?}");
             let holders = net.hosts.iter().filter(|host| {
                 let store = &host.dht.families[0].store;
@@ -202,7 +202,7 @@ fn both_families_are_walked_at_once() {
         }
         for port in 80..85 {
             let (a, b, hash) = (any(&mut net, 1), any(&mut net, 1), net.random_id());
-            let (_, summary) = net.lookup(a, Lookup::Announce(hash, Some(port)));
+            let (_, summary) = net.lookup(a, Lookup::Announce(hash, AnnouncePort::Given(port)));
             assert_eq!(summary.results, 16, "eight in each family: {summary:?}");
             let (found, _) = net.lookup(b, Lookup::GetPeers(hash));
             let both = [net.peer(a, false, port), net.peer(a, true, port)];
@@ -232,7 +232,7 @@ fn a_node_of_one_family_is_served_by_those_of_both_and_told_of_its_own() {
         "{dht:?}"
     );
     let hash = net.random_id();
-    let (_, summary) = net.lookup(new, Lookup::Announce(hash, None));
+    let (_, summary) = net.lookup(new, Lookup::Announce(hash, AnnouncePort::AsSeen));
     assert_eq!(summary.results, 8);
     let (found, _) = net.lookup(9, Lookup::GetPeers(hash));
     assert_eq!(found, [net.peer(new, true, 6881)]);
@@ -352,7 +352,7 @@ fn routers_never_enter_the_table() {
 #[test]
 fn lookups_survive_loss_and_dead_nodes() {
     let mut net = Network::grown(50, 100, true, false);
-    let (_, summary) = net.lookup(10, Lookup::Announce(target(1), None));
+    let (_, summary) = net.lookup(10, Lookup::Announce(target(1), AnnouncePort::AsSeen));
     assert!(summary.results >= 4, "{summary:?}");
     net.dead.extend(40..50);
     let (found, summary) = net.lookup(30, Lookup::GetPeers(target(1)));
@@ -380,7 +380,7 @@ fn a_node_with_one_contact_in_the_other_family_reaches_both() {
 #[test]
 fn two_nodes_are_enough_for_an_announce() {
     let mut net = Network::grown(2, 0, true, false);
-    let (_, summary) = net.lookup(1, Lookup::Announce(target(1), Some(80)));
+    let (_, summary) = net.lookup(1, Lookup::Announce(target(1), AnnouncePort::Given(80)));
     assert_eq!((summary.results, summary.hops), (1, 1), "{summary:?}");
     let (found, _) = net.lookup(0, Lookup::GetPeers(target(1)));
     assert_eq!(found, [net.peer(1, false, 80)]);
@@ -427,7 +427,7 @@ fn a_quiet_network_stays_quiet() {
     // One refresh and its answer per node and 5 s, and what the nodes it brings cost.
     let per_second = (net.sent - before) as f64 / 600.0 / 20.0;
     assert!(per_second < 1.5, "{per_second}");
-    let (_, summary) = net.lookup(10, Lookup::Announce(target(1), None));
+    let (_, summary) = net.lookup(10, Lookup::Announce(target(1), AnnouncePort::AsSeen));
     assert_eq!(summary.results, 8);
 }
 
@@ -486,7 +486,7 @@ fn two_halves_that_know_each_other_through_the_router_alone_become_one() {
                     "seed {seed}: {from} knows {far} of the other side"
                 );
                 let hash = net.random_id();
-                net.lookup(from, Lookup::Announce(hash, Some(80)));
+                net.lookup(from, Lookup::Announce(hash, AnnouncePort::Given(80)));
                 let (found, summary) = net.lookup(to, Lookup::GetPeers(hash));
                 assert_eq!(
                     found,

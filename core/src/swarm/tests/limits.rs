@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use super::world::{World, hello};
 use super::*;
 use crate::event::{Decision, Explained};
+use crate::ports::Ports;
 use crate::wire::ExtensionHandshake;
 
 fn config(change: impl FnOnce(&mut crate::config::SwarmConfig)) -> Config {
@@ -521,7 +522,7 @@ fn a_full_swarm_keeps_the_connections_that_both_ends_rank_highest() {
     let (mut swarm, mut events) = without_metadata(config);
     swarm.handle(
         swarm.now,
-        Input::Listening { port: ours.port() },
+        Input::Listening(Ports::both(ours.port())),
         &mut events,
     );
     let join = |swarm: &mut Swarm, events: &mut Vec<Event>, n: u8, told: bool| {

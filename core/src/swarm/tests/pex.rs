@@ -8,6 +8,7 @@ use super::*;
 use crate::bencode::Scratch;
 use crate::event::{Encryption, SourceStatus, Transport};
 use crate::pex::{self, Flags};
+use crate::ports::Ports;
 use crate::wire::ExtensionHandshake;
 
 /// One swarm and peers that do what they are told.
@@ -44,7 +45,7 @@ impl Room {
         let mut events = Vec::new();
         let swarm = Swarm::new(Arc::new(config), setup, now, &mut events);
         let mut room = Self { swarm, now, events };
-        room.give(Input::Listening { port: 6881 });
+        room.give(Input::Listening(Ports::both(6881)));
         room
     }
 

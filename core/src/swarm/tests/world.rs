@@ -17,6 +17,7 @@ use crate::id::PeerId;
 use crate::io::{ConnId, Digest, IoReason, JobError, JobResult, Opened, TorrentId};
 use crate::metadata::Message as Metadata;
 use crate::metainfo::Info;
+use crate::ports::Ports;
 use crate::slab::Key;
 use crate::swarm::{Event, Grant, Hello, Input, Job, JobToken, Options, Setup, Swarm};
 use crate::time::{Duration, Instant};
@@ -244,7 +245,7 @@ impl World {
         });
         self.perform(index, events);
         self.give(index, Input::Grant(generous()));
-        self.give(index, Input::Listening { port: 1000 });
+        self.give(index, Input::Listening(Ports::both(1000)));
         index
     }
 
