@@ -295,7 +295,7 @@ quickcheck! {
             match what % 8 {
                 0 => host.give(Input::SocketUp(SocketId(u32::from(n % 4)), group)),
                 1 => host.give(Input::SocketDown(SocketId(u32::from(n % 4)))),
-                2 => host.give(Input::Listening((n > 40).then(|| Ports::both(n.into())).unwrap_or_default())),
+                2 => host.give(Input::Listening(if n > 40 { Ports::both(n.into()) } else { Ports::default() })),
                 3 => host.give(Input::Remove(id(n % 8))),
                 4 => host.give(Input::SendFailed(SocketId(u32::from(n % 4)))),
                 5 => host.pass(Duration::from_secs(u64::from(n))),
