@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 pub use assembly::{Assembled, Checked};
 use bytes::Bytes;
-pub use fetch::{Fetch, Outcome};
+pub use fetch::{Event, Fetch, Input};
 
 use crate::bencode::{self, Writer};
 

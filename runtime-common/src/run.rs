@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use trackerless_core::Config;
 use trackerless_core::io::AddTorrent;
+use trackerless_core::metainfo::Version;
 
 use crate::cli::{
     Cli, Command, DemoArgs, DhtCommand, DownloadArgs, MetadataArgs, NetArgs, OutputArgs, Parsed,
@@ -323,15 +324,22 @@ fn not_yet(what: &str) -> Failure {
     Failure::usage(format!("{what}: not there yet in this version"))
 }
 
-/// Content of v2 alone cannot be fetched or served yet: told before anything is opened.
+/// Content of v2 alone cannot be fetched or served yet: told before anything is opened. What a link
+/// leads to is known when its metadata is.
 fn transferable(source: &Source) -> Result<(), Failure> {
-    if source.hashes().v1().is_some() {
-        return Ok(());
+    match source {
+        Source::Torrent(torrent) if torrent.info.version == Version::V2 => {
+            Err(Failure::usage(v2_alone(&source.name())))
+        }
+        _ => Ok(()),
     }
-    Err(Failure::usage(format!(
-        "{}: a torrent of v2 alone; expected v1 or hybrid, as no other content is transferred yet",
-        source.name()
-    )))
+}
+
+/// Why the content of a torrent without v1 hashes is not transferred.
+pub(crate) fn v2_alone(name: &str) -> String {
+    format!(
+        "{name}: a torrent of v2 alone; expected v1 or hybrid, as no other content is transferred yet"
+    )
 }
 
 fn with_transport(net: NetArgs) -> Result<NetArgs, Failure> {
@@ -454,8 +462,6 @@ mod tests {
         }
     }
 
-    const V2: &str =
-        "magnet:?xt=urn:btmh:1220caf1e1c30e81cb361b9ee167c4aa64228a7fa4fa9f6105232b28ad099f3a302e";
     const HASH: &str = "d984f67af9917b214cd8b6048ab5624c7df6a07a";
 
     #[test]
@@ -502,7 +508,6 @@ mod tests {
             (&["dht", "run", "--no-dht"], "--no-dht"),
             (&["dht", "sample", "127.0.0.1:1"], "dht sample"),
             (&["dht", "put", "x", "--salt", "y"], "dht put"),
-            (&["download", V2], "v2 alone"),
             (
                 &["dht", "get-peers", HASH, "--listen", "127.0.0.1:0"],
                 "--bootstrap",

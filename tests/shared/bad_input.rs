@@ -57,9 +57,11 @@ fn cases(folder: &Path) -> Vec<Case> {
         b"d4:infod9:file treed1:bd0:d6:lengthi0eeee6:lengthi5e12:meta versioni2e4:name1:a\
           12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee",
     );
-    let v2 = concat!(
-        "magnet:?xt=urn:btmh:1220",
-        "caf1e1c30e81cb361b9ee167c4aa64228a7fa4fa9f6105232b28ad099f3a302e"
+    let v2 = write(
+        folder,
+        "alone.torrent",
+        b"d4:infod9:file treed1:ad0:d6:lengthi5e11:pieces root32:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaeee\
+          12:meta versioni2e4:name1:a12:piece lengthi16384eee",
     );
     let pipe = folder.join("pipe");
     let made = Command::new("mkfifo").arg(&pipe).status();
@@ -140,7 +142,7 @@ fn cases(folder: &Path) -> Vec<Case> {
         case(&["dht", "get", HASH], "get"),
         case(&["dht", "put", "value"], "put"),
         case(&["dht", "scrape", HASH], "scrape"),
-        case(&["download", v2], "v2"),
+        case(&["download", &v2], "v2 alone"),
         case(&["download", HASH, "--no-tcp"], "--no-tcp"),
         case(
             &["download", HASH, "--encryption", "require"],

@@ -157,6 +157,35 @@ fn a_seeder_is_announced_where_it_listens() {
 }
 
 #[test]
+fn a_hybrid_is_found_by_either_name() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let folder = folder.path();
+    let (content, _) = torrent(folder);
+    let line = ["create", "seeded/file", "-o", "a.torrent", "--hybrid", "--node", "127.0.0.1:9"];
+    let made = run(folder, &line);
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    let shown = run(folder, &["show", "a.torrent", "--json"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).expect("one object");
+    let v2 = shown["info_hash_v2"].as_str().expect("a hybrid has both");
+    let link = format!("magnet:?xt=urn:btmh:1220{v2}");
+
+    let local = ["--listen", "127.0.0.1:0", "--no-lsd"];
+    let node = Running::start(folder, &["dht", "run", "--listen", "127.0.0.1:0"]);
+    let contact = node.address();
+    let local = [&local[..], &["--bootstrap", &contact]].concat();
+    let line = ["seed", "a.torrent", "--data", "seeded", "--state-dir", "s1"];
+    let seeder = Running::start(folder, &[&line[..], &local].concat());
+    seeder.until("source", |event| event["source"] == "dht" && event["status"] == "idle");
+    let line = ["metadata", &link, "-o", "b.torrent", "--state-dir", "s2"];
+    let (status, told) = Running::start(folder, &[&line[..], &local].concat()).end();
+    assert_eq!(status, Some(0), "{told:?}");
+    let line = ["download", &link, "-o", "out", "--state-dir", "s3"];
+    let (status, told) = Running::start(folder, &[&line[..], &local].concat()).end();
+    assert_eq!(status, Some(0), "{told:?}");
+    assert!(fs::read(folder.join("out/file")).expect("it is there") == content);
+}
+
+#[test]
 fn a_node_and_those_that_ask_it_print_what_they_should() {
     let folder = tempfile::tempdir().expect("a folder can be made");
     let local = ["--listen", "127.0.0.1:0"];

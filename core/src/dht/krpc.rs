@@ -20,7 +20,7 @@ pub const NODE_V4: usize = 26;
 pub const NODE_V6: usize = 38;
 
 /// Our version, sent as `v`.
-const VERSION: &[u8] = b"1:v4:TL01";
+const VERSION: &[u8] = b"1:v4:TK01";
 
 /// What a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,12 @@
 use alloc::sync::Arc;
 use core::net::SocketAddr;
 
+use smallvec::SmallVec;
+
 use super::{Engine, Todo, Wake};
 use crate::dht;
 use crate::event::{Event, PeerSource, SourceStatus};
-use crate::id::{InfoHash, InfoHashes};
+use crate::id::{Id20, InfoHash, InfoHashes};
 use crate::io::{JobId, Outbox, TorrentId, Work};
 use crate::metadata::Message as Metadata;
 use crate::metainfo::Info;
@@ -21,6 +23,11 @@ use super::nodes::Announced;
 pub(super) struct Torrent {
     pub(super) swarm: Swarm,
     pub(super) hashes: InfoHashes,
+    /// What the DHT knows it as: a hybrid has two names (BEP 52), one after the other in turn.
+    names: SmallVec<[Id20; 2]>,
+    turn: usize,
+    /// Whether the announces of this round under other names went well.
+    all_well: bool,
     armed: Option<Instant>,
     /// BEP 27 and opt-outs: known once the metadata is.
     dht_allowed: bool,
@@ -87,6 +94,9 @@ impl Engine {
         let key = self.torrents.insert_with(|key| Torrent {
             swarm: Swarm::new(config, setup(key), now, events),
             hashes,
+            names: SmallVec::new(),
+            turn: 0,
+            all_well: true,
             armed: None,
             dht_allowed,
             want: Want::Nobody,
@@ -269,6 +279,11 @@ impl Engine {
         for name in [Some(hashes.short()), v2].into_iter().flatten() {
             // One that has the name already keeps it.
             self.by_hash.entry(name).or_insert(torrent);
+            if let Some(entry) = self.torrents.at_mut(torrent.0)
+                && !entry.names.contains(&name)
+            {
+                entry.names.push(name);
+            }
         }
     }
 
@@ -411,7 +426,8 @@ impl Engine {
         if !entry.dht_allowed || entry.lookup.is_some() {
             return;
         }
-        let hash = entry.hashes.short();
+        let name = entry.names.get(entry.turn).copied();
+        let hash = name.unwrap_or_else(|| entry.hashes.short());
         let lookup = match reachable {
             true => dht::Lookup::Announce(hash, dht::AnnouncePort::Ours),
             false => dht::Lookup::GetPeers(hash),
@@ -421,7 +437,10 @@ impl Engine {
             entry.lookup = Some(id);
             entry.announced_among = among;
             entry.asked = Some(now);
-            entry.from_dht.so_far = 0;
+            if entry.turn == 0 {
+                entry.all_well = true;
+                entry.from_dht.so_far = 0;
+            }
         }
         let status = SourceStatus::Working;
         self.tell_source(torrent, PeerSource::Dht, status, None, out);
@@ -470,11 +489,19 @@ impl Engine {
                 .at(torrent.0)
                 .map_or(0, |entry| entry.announced_among),
         );
-        let settled = result == Announced::Well && !self.is_outgrown(among, nodes);
+        let outgrown = self.is_outgrown(among, nodes);
         let Some(entry) = self.torrents.at_mut(torrent.0) else {
             return;
         };
         entry.lookup = None;
+        entry.all_well &= result == Announced::Well;
+        if entry.turn + 1 < entry.names.len() && entry.dht_allowed {
+            entry.turn += 1;
+            self.announce_at(torrent, self.now);
+            return;
+        }
+        entry.turn = 0;
+        let settled = entry.all_well && !outgrown;
         if result != Announced::Failed {
             entry.from_dht.last = entry.from_dht.so_far;
         }

@@ -1,5 +1,6 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 use bytes::Bytes;
@@ -19,13 +20,77 @@ mod tests;
 /// A turn is doubled no more often than this, whatever the config allows.
 const MAX_DOUBLINGS: u8 = 16;
 
-/// What came of an input.
+/// What a [`Fetch`] is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Nothing to do but to ask for [`Fetch::next_requests`] again.
-    Pending,
+pub enum Input<'a> {
+    /// A peer says that it has metadata of `size` bytes.
+    Offered {
+        /// The peer.
+        conn: ConnId,
+        /// Bytes; a size that is not acceptable changes nothing.
+        size: u32,
+    },
+    /// A connection ended.
+    Gone {
+        /// The peer.
+        conn: ConnId,
+    },
+    /// We stop reading from a peer, or go on: that time does not count as its silence.
+    Reading {
+        /// The peer.
+        conn: ConnId,
+        /// Whether we read.
+        on: bool,
+    },
+    /// A peer can be asked: `Request` events say for what, and count as sent.
+    Ask {
+        /// The peer.
+        conn: ConnId,
+    },
+    /// A piece arrived. One that was not asked for is ignored; one that does not fit what its
+    /// sender claimed pauses it.
+    Data {
+        /// The peer.
+        conn: ConnId,
+        /// Index of the piece.
+        piece: u32,
+        /// The size of the metadata, bytes, as the message has it.
+        total_size: u32,
+        /// The piece; it is copied.
+        data: &'a [u8],
+    },
+    /// A peer will not send a piece: it is left alone for a while.
+    Rejected {
+        /// The peer.
+        conn: ConnId,
+        /// Index of the piece.
+        piece: u32,
+    },
+    /// A job has looked at the assembly of `size`.
+    Checked {
+        /// The claimed size, bytes.
+        size: u32,
+        /// What the job says.
+        checked: Checked,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// What a [`Fetch`] tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody may be asked for something now: an `Ask` for each peer shows whom and for what.
+    MayAsk,
+    /// A peer is to be asked for a piece.
+    Request {
+        /// The peer.
+        conn: ConnId,
+        /// Index of the piece.
+        piece: u32,
+    },
     /// Everything of one size is here: [`Assembled::check`] is to be done, as a job, and its
-    /// result given to [`Fetch::on_checked`].
+    /// result told by [`Input::Checked`].
     Check {
         /// The claimed size, bytes: names the assembly.
         size: u32,
@@ -97,8 +162,49 @@ impl Fetch {
         }
     }
 
-    /// A peer says that it has metadata of `size` bytes. False when the size is not acceptable.
-    pub fn peer_offers(&mut self, now: Instant, conn: ConnId, size: u32) -> bool {
+    /// Takes an input and appends what follows from it.
+    pub fn handle(&mut self, now: Instant, input: Input<'_>, events: &mut Vec<Event>) {
+        let event = match input {
+            Input::Offered { conn, size } => {
+                if !self.peer_offers(now, conn, size) {
+                    return;
+                }
+                Event::MayAsk
+            }
+            Input::Gone { conn } => {
+                self.peer_gone(conn);
+                Event::MayAsk
+            }
+            Input::Reading { conn, on } => return self.on_reading(now, conn, on),
+            Input::Ask { conn } => {
+                let pieces = self.next_requests(now, conn).into_iter();
+                events.extend(pieces.map(|piece| Event::Request { conn, piece }));
+                return;
+            }
+            Input::Data {
+                conn,
+                piece,
+                total_size,
+                data,
+            } => self.on_data(now, conn, piece, total_size, data),
+            Input::Rejected { conn, piece } => {
+                self.on_reject(now, conn, piece);
+                Event::MayAsk
+            }
+            Input::Checked { size, checked } => self.on_checked(now, size, checked),
+            Input::Tick => {
+                self.tick(now);
+                Event::MayAsk
+            }
+        };
+        if event != Event::MayAsk {
+            events.push(Event::MayAsk);
+        }
+        events.push(event);
+    }
+
+    /// False when the size is not acceptable.
+    fn peer_offers(&mut self, now: Instant, conn: ConnId, size: u32) -> bool {
         if size == 0 || size > self.config.swarm.max_metadata {
             return false;
         }
@@ -122,8 +228,7 @@ impl Fetch {
         true
     }
 
-    /// A connection ended.
-    pub fn peer_gone(&mut self, conn: ConnId) {
+    fn peer_gone(&mut self, conn: ConnId) {
         let Some(peer) = self.peers.remove(&conn) else {
             return;
         };
@@ -141,8 +246,7 @@ impl Fetch {
         }
     }
 
-    /// We stop reading from a peer, or go on: that time does not count as its silence.
-    pub fn on_reading(&mut self, now: Instant, conn: ConnId, on: bool) {
+    fn on_reading(&mut self, now: Instant, conn: ConnId, on: bool) {
         let Some(peer) = self.peers.get_mut(&conn) else {
             return;
         };
@@ -156,7 +260,7 @@ impl Fetch {
     }
 
     /// The pieces to ask `conn` for now; they count as asked for.
-    pub fn next_requests(&mut self, now: Instant, conn: ConnId) -> SmallVec<[u32; 4]> {
+    fn next_requests(&mut self, now: Instant, conn: ConnId) -> SmallVec<[u32; 4]> {
         let mut wanted = SmallVec::new();
         let Some(peer) = self.peers.get(&conn) else {
             return wanted;
@@ -194,26 +298,24 @@ impl Fetch {
         wanted
     }
 
-    /// A piece arrived. One that was not asked for is ignored; one that does not fit what its
-    /// sender claimed pauses it.
-    pub fn on_data(
+    fn on_data(
         &mut self,
         now: Instant,
         conn: ConnId,
         piece: u32,
         total_size: u32,
         data: &[u8],
-    ) -> Outcome {
+    ) -> Event {
         let Some(size) = self.answered(conn, piece) else {
-            return Outcome::Pending;
+            return Event::MayAsk;
         };
         let fits = total_size == size && data.len() == piece_len(size, piece);
         let Some(assembly) = self.assemblies.get_mut(&size) else {
-            return Outcome::Pending;
+            return Event::MayAsk;
         };
         if !fits {
             self.pause(now, conn);
-            return Outcome::Pending;
+            return Event::MayAsk;
         }
         // What others were asked for before one peer was chosen is of no use any more.
         let place = &mut assembly.pieces[piece as usize];
@@ -223,26 +325,25 @@ impl Fetch {
                 .solo
                 .is_some_and(|solo| solo.owner.is_none_or(|(owner, _)| owner != conn))
         {
-            return Outcome::Pending;
+            return Event::MayAsk;
         }
         // A copy: the slice would pin the read buffer until everything is there.
         place.data = Some((conn, Bytes::copy_from_slice(data)));
         assembly.missing -= 1;
         if assembly.missing > 0 {
-            return Outcome::Pending;
+            return Event::MayAsk;
         }
         let assembled = Arc::new(assembly.take(self.hashes, self.config.swarm.rules()));
-        Outcome::Check { size, assembled }
+        Event::Check { size, assembled }
     }
 
-    /// A job has looked at the assembly of `size`.
-    pub fn on_checked(&mut self, now: Instant, size: u32, checked: Checked) -> Outcome {
+    fn on_checked(&mut self, now: Instant, size: u32, checked: Checked) -> Event {
         let Some(assembly) = self.assemblies.get_mut(&size) else {
-            return Outcome::Pending;
+            return Event::MayAsk;
         };
         match checked {
-            Checked::Right(info) if self.hashes.fit(&info.hashes) => Outcome::Complete(info),
-            Checked::Right(_) | Checked::Unreadable => Outcome::Unreadable,
+            Checked::Right(info) if self.hashes.fit(&info.hashes) => Event::Complete(info),
+            Checked::Right(_) | Checked::Unreadable => Event::Unreadable,
             Checked::WrongHash => {
                 let contributors = assembly.begin_anew();
                 for conn in &contributors {
@@ -252,20 +353,19 @@ impl Fetch {
                     [only] => Some(only),
                     _ => None,
                 };
-                Outcome::BadHash { ban }
+                Event::BadHash { ban }
             }
         }
     }
 
-    /// A peer will not send a piece: it is left alone for a while.
-    pub fn on_reject(&mut self, now: Instant, conn: ConnId, piece: u32) {
+    fn on_reject(&mut self, now: Instant, conn: ConnId, piece: u32) {
         if self.answered(conn, piece).is_some() {
             self.pause(now, conn);
         }
     }
 
     /// Gives up requests that took too long, and peers that had their turn alone.
-    pub fn tick(&mut self, now: Instant) {
+    fn tick(&mut self, now: Instant) {
         let late: SmallVec<[ConnId; 8]> = self
             .peers
             .iter()
@@ -296,7 +396,7 @@ impl Fetch {
         }
     }
 
-    /// When the next [`Fetch::tick`] is due; afterwards requests may be possible again.
+    /// When the next [`Input::Tick`] is due; afterwards requests may be possible again.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
         let peers = self

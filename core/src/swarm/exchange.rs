@@ -9,7 +9,7 @@ use super::peer::Peer;
 use super::{Event, Job, Pending, Phase, Swarm};
 use crate::event::PeerSource;
 use crate::io::{ConnId, JobError, JobResult};
-use crate::metadata::{Message as Metadata, Outcome, PIECE_LEN};
+use crate::metadata::{self, Message as Metadata, PIECE_LEN};
 use crate::resume::Resume;
 use crate::time::Instant;
 use crate::wire::Message;
@@ -24,12 +24,6 @@ impl Swarm {
         message: Metadata,
         events: &mut Vec<Event>,
     ) {
-        let Some(fetch) = &mut self.fetch else {
-            if let Metadata::Request { piece } = message {
-                self.serve_metadata(conn, piece, events);
-            }
-            return;
-        };
         match message {
             Metadata::Request { piece } => self.serve_metadata(conn, piece, events),
             Metadata::Data {
@@ -37,28 +31,43 @@ impl Swarm {
                 total_size,
                 data,
             } => {
-                let outcome = fetch.on_data(self.now, conn, piece, total_size, &data);
-                self.on_fetched(outcome, events);
+                let data = &data;
+                let input = metadata::Input::Data {
+                    conn,
+                    piece,
+                    total_size,
+                    data,
+                };
+                self.fetch_input(input, events);
             }
             Metadata::Reject { piece } => {
-                fetch.on_reject(self.now, conn, piece);
-                self.fetch_more = true;
+                self.fetch_input(metadata::Input::Rejected { conn, piece }, events);
             }
+        }
+    }
+
+    /// Hands an input to the fetch of metadata, if there is one, and does what it says.
+    pub(super) fn fetch_input(&mut self, input: metadata::Input<'_>, events: &mut Vec<Event>) {
+        let Some(fetch) = &mut self.fetch else {
+            return;
+        };
+        let mut told = Vec::new();
+        fetch.handle(self.now, input, &mut told);
+        for event in told {
+            self.on_fetched(event, events);
         }
     }
 
     /// A peer says that it has the metadata, and how large it is.
-    pub(super) fn on_metadata_offer(&mut self, conn: ConnId, size: Option<u32>) {
+    pub(super) fn on_metadata_offer(
+        &mut self,
+        conn: ConnId,
+        size: Option<u32>,
+        events: &mut Vec<Event>,
+    ) {
         let offers = self.peers.get(&conn).is_some_and(|peer| peer.metadata);
-        if let (Some(fetch), Some(size), true) = (&mut self.fetch, size, offers) {
-            self.fetch_more |= fetch.peer_offers(self.now, conn, size);
-        }
-    }
-
-    pub(super) fn fetch_peer_left(&mut self, conn: ConnId) {
-        if let Some(fetch) = &mut self.fetch {
-            fetch.peer_gone(conn);
-            self.fetch_more = true;
+        if let (Some(size), true) = (size, offers) {
+            self.fetch_input(metadata::Input::Offered { conn, size }, events);
         }
     }
 
@@ -66,23 +75,21 @@ impl Swarm {
     pub(super) fn ask_for_metadata(&mut self, events: &mut Vec<Event>) {
         let now = self.now;
         let due = |at: Instant| at <= now;
-        if let Some(fetch) = self
-            .fetch
-            .as_mut()
-            .filter(|fetch| fetch.next_timeout().is_some_and(due))
-        {
-            fetch.tick(now);
-            self.fetch_more = true;
+        if self.metadata_timeout().is_some_and(due) {
+            self.fetch_input(metadata::Input::Tick, events);
         }
-        let Some(fetch) = self.fetch.as_mut().filter(|_| self.fetch_more) else {
+        if !core::mem::take(&mut self.fetch_more) {
+            return;
+        }
+        let Some(fetch) = &mut self.fetch else {
             return;
         };
-        self.fetch_more = false;
+        let mut told = Vec::new();
         for conn in self.peers.keys().copied() {
-            for piece in fetch.next_requests(now, conn) {
-                let request = Message::Metadata(Metadata::Request { piece });
-                events.push(Event::Send(conn, request));
-            }
+            fetch.handle(now, metadata::Input::Ask { conn }, &mut told);
+        }
+        for event in told {
+            self.on_fetched(event, events);
         }
     }
 
@@ -92,20 +99,23 @@ impl Swarm {
             .and_then(crate::metadata::Fetch::next_timeout)
     }
 
-    fn on_fetched(&mut self, outcome: Outcome, events: &mut Vec<Event>) {
-        self.fetch_more = true;
-        match outcome {
-            Outcome::Pending => {}
-            Outcome::BadHash { ban } => {
+    fn on_fetched(&mut self, event: metadata::Event, events: &mut Vec<Event>) {
+        match event {
+            metadata::Event::MayAsk => self.fetch_more = true,
+            metadata::Event::Request { conn, piece } => {
+                let request = Message::Metadata(Metadata::Request { piece });
+                events.push(Event::Send(conn, request));
+            }
+            metadata::Event::BadHash { ban } => {
                 if let Some(conn) = ban {
                     self.ban(conn, events);
                 }
             }
-            Outcome::Check { size, assembled } => {
+            metadata::Event::Check { size, assembled } => {
                 let job = Job::CheckMetadata(assembled);
                 self.job(Pending::Metadata { size }, job, events);
             }
-            Outcome::Complete(info) => {
+            metadata::Event::Complete(info) => {
                 self.fetch = None;
                 self.mark_dirty();
                 self.on_metadata(info, events);
@@ -115,7 +125,7 @@ impl Swarm {
                 }
             }
             // The hash is right, so every peer would send the same.
-            Outcome::Unreadable => self.storage_failed(None, JobError::Unsupported, events),
+            metadata::Event::Unreadable => self.storage_failed(None, JobError::Unsupported, events),
         }
     }
 
@@ -126,11 +136,12 @@ impl Swarm {
         result: JobResult,
         events: &mut Vec<Event>,
     ) {
-        let Some(fetch) = &mut self.fetch else { return };
+        if self.fetch.is_none() {
+            return;
+        }
         match result {
             JobResult::Metadata(checked) => {
-                let outcome = fetch.on_checked(self.now, size, checked);
-                self.on_fetched(outcome, events);
+                self.fetch_input(metadata::Input::Checked { size, checked }, events);
             }
             JobResult::Failed(error) => self.storage_failed(None, error, events),
             _ => self.storage_failed(None, JobError::Io, events),

@@ -248,7 +248,7 @@ impl Swarm {
         }
         self.list_peer(conn);
         self.on_pex_offer(conn, handshake);
-        self.on_metadata_offer(conn, handshake.metadata_size);
+        self.on_metadata_offer(conn, handshake.metadata_size, events);
         self.on_seed_known(conn);
         self.close_if_useless(conn, events);
     }

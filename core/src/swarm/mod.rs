@@ -311,7 +311,7 @@ impl Swarm {
                 self.on_block_part(conn, block, offset, data, events);
             }
             Input::Writable { conn, unsent } => self.on_writable(conn, unsent),
-            Input::Reading { conn, on } => self.on_reading(conn, on),
+            Input::Reading { conn, on } => self.on_reading(conn, on, events),
             Input::Gone { conn, addr, reason } => self.on_gone(conn, addr, reason, events),
             Input::JobDone(token, result) => self.on_job_done(token, result, events),
             Input::Grant(grant) => self.grant = grant,

@@ -7,6 +7,7 @@ use super::picker::{BLOCK_LENGTH, PickOptions, PickReason};
 use super::{Event, Phase, Swarm};
 use crate::event::Decision;
 use crate::io::ConnId;
+use crate::metadata;
 use crate::wire::{BlockRef, Message};
 
 impl Swarm {
@@ -138,7 +139,7 @@ impl Swarm {
     }
 
     /// We stop reading from a peer, or go on: that pause is not time that it had to answer.
-    pub(super) fn on_reading(&mut self, conn: ConnId, on: bool) {
+    pub(super) fn on_reading(&mut self, conn: ConnId, on: bool, events: &mut Vec<Event>) {
         if let Some(peer) = self.peers.get_mut(&conn) {
             if !on {
                 peer.parked.get_or_insert(self.now);
@@ -147,9 +148,7 @@ impl Swarm {
                 peer.turn_since = self.now.min(peer.turn_since + pause);
             }
         }
-        if let Some(fetch) = &mut self.fetch {
-            fetch.on_reading(self.now, conn, on);
-        }
+        self.fetch_input(metadata::Input::Reading { conn, on }, events);
     }
 
     /// A peer will not send a block.

@@ -15,6 +15,7 @@ use super::priority::priority;
 use super::{Event, Phase, Swarm, client};
 use crate::event::{self, CloseReason, PeerConnected};
 use crate::io::ConnId;
+use crate::metadata;
 use crate::wire::extension::LT_DONTHAVE;
 use crate::wire::fast::allowed_fast;
 use crate::wire::{ExtensionHandshake, Message};
@@ -360,7 +361,7 @@ impl Swarm {
         self.by_key.remove(&peer.key);
         self.crowd.remove(peer.addr.ip());
         self.unlist_peer(conn, &peer, reason);
-        self.fetch_peer_left(conn);
+        self.fetch_input(metadata::Input::Gone { conn }, events);
         self.forget_super_seed_peer(&peer, events);
         if let Some(content) = &mut self.content {
             match peer.pieces {

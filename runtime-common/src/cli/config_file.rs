@@ -135,8 +135,20 @@ fn load(path: &Path) -> Result<(String, ConfigFile), Failure> {
     let text = read(path)?;
     match toml::from_str(&text) {
         Ok(file) => Ok((text, file)),
-        Err(error) => Err(at(path, &text, error.span(), error.message())),
+        Err(error) => {
+            let key = error.span().and_then(|span| key_before(&text, span.start));
+            let message = error.message();
+            let message = key.map_or(message.into(), |key| format!("{key}: {message}"));
+            Err(at(path, &text, error.span(), &message))
+        }
     }
+}
+
+/// The key whose value is at `place`, if that is in the same line.
+fn key_before(text: &str, place: usize) -> Option<&str> {
+    let line = text.get(..place)?.rsplit('\n').next()?;
+    let (key, _) = line.split_once('=')?;
+    Some(key.trim())
 }
 
 fn addresses(

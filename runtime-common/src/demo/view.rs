@@ -206,9 +206,13 @@ impl View {
             all_right &= right;
             let who = State::peer_name(index);
             let time = seconds(peer.complete.unwrap_or_default());
+            let pieces = content.torrent.info.piece_count;
+            let (good, bad) = if right { (pieces, 0) } else { (0, pieces) };
             self.reporter.event(
                 "verified",
                 json!({
+                    "pieces_ok": good,
+                    "pieces_bad": bad,
                     "node": who,
                     "seconds": time,
                     "sha256": trackerless_core::id::hex(&content.sha256),

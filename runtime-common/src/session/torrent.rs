@@ -10,7 +10,7 @@ use serde_json::json;
 use trackerless_core::engine::TorrentStats;
 use trackerless_core::event::{CommandError, Done, Event, PeerSource, Transport};
 use trackerless_core::io::{AddTorrent, Command, JobError, Tag, TorrentId};
-use trackerless_core::metainfo::Info;
+use trackerless_core::metainfo::{Info, Version};
 
 use super::{Contacts, GOODBYE_SECONDS, TAG_SAVE, TAG_SHUTDOWN, TAG_TASK, report_listening};
 use crate::cli::values::Ratio;
@@ -142,6 +142,10 @@ impl TorrentApp {
         );
         let Goal::Metadata(path) = &self.plan.goal else {
             self.report.say(&what);
+            if info.version == Version::V2 {
+                let message = crate::run::v2_alone(&self.plan.name);
+                return self.fail(Failure::failed(message));
+            }
             return Flow::Continue;
         };
         let torrent = self.plan.outer.around(Arc::clone(info)).to_bytes();

@@ -50,16 +50,16 @@ fn part(content: &[u8], piece: u32) -> &[u8] {
     &content[start..content.len().min(start + PIECE_LEN as usize)]
 }
 
-fn answer(fetch: &mut Fetch, now: Instant, from: u32, content: &[u8], piece: u32) -> Outcome {
+fn answer(fetch: &mut Fetch, now: Instant, from: u32, content: &[u8], piece: u32) -> Event {
     let size = content.len() as u32;
     match fetch.on_data(now, conn(from), piece, size, part(content, piece)) {
-        Outcome::Check { size, assembled } => fetch.on_checked(now, size, assembled.check()),
+        Event::Check { size, assembled } => fetch.on_checked(now, size, assembled.check()),
         other => other,
     }
 }
 
-fn complete(content: &[u8]) -> Outcome {
-    Outcome::Complete(Arc::new(Info::parse(content.to_vec().into()).unwrap()))
+fn complete(content: &[u8]) -> Event {
+    Event::Complete(Arc::new(Info::parse(content.to_vec().into()).unwrap()))
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn two_peers_share_the_pieces_and_two_requests_are_in_flight_each() {
     for (from, piece) in [(2, 3), (1, 1), (2, 2)] {
         assert_eq!(
             answer(&mut fetch, NOW, from, &content, piece),
-            Outcome::Pending
+            Event::MayAsk
         );
     }
     assert_eq!(fetch.progress(), (3, 4));
@@ -155,7 +155,7 @@ fn a_reject_and_a_silence_pause_a_peer() {
     assert_eq!(fetch.next_requests(now, conn(1))[..], []);
     assert_eq!(fetch.next_timeout(), Some(now + pause));
     // A late answer is not one that is waited for.
-    assert_eq!(answer(&mut fetch, now, 1, &content, 0), Outcome::Pending);
+    assert_eq!(answer(&mut fetch, now, 1, &content, 0), Event::MayAsk);
     assert_eq!(fetch.progress(), (0, 1));
 }
 
@@ -166,7 +166,7 @@ fn the_only_contributor_of_a_bad_hash_is_banned() {
     fetch.peer_offers(NOW, conn(1), 100);
     fetch.next_requests(NOW, conn(1));
     let outcome = answer(&mut fetch, NOW, 1, &[0; 100], 0);
-    assert_eq!(outcome, Outcome::BadHash { ban: Some(conn(1)) });
+    assert_eq!(outcome, Event::BadHash { ban: Some(conn(1)) });
     assert_eq!(fetch.next_requests(NOW, conn(1))[..], []);
 }
 
@@ -185,13 +185,15 @@ fn a_liar_among_honest_peers_is_found_and_the_metadata_arrives() {
             for piece in fetch.next_requests(now, conn(peer)) {
                 let says = if peer == 1 { &lies } else { &content };
                 match answer(&mut fetch, now, peer, says, piece) {
-                    Outcome::Pending => {}
-                    Outcome::Check { .. } | Outcome::Unreadable => unreachable!(),
-                    Outcome::Complete(raw) => {
+                    Event::MayAsk => {}
+                    other @ (Event::Check { .. } | Event::Unreadable | Event::Request { .. }) => {
+                        panic!("{other:?}")
+                    }
+                    Event::Complete(raw) => {
                         assert_eq!(raw.raw, content);
                         return;
                     }
-                    Outcome::BadHash { ban } => {
+                    Event::BadHash { ban } => {
                         assert!(ban.is_none_or(|conn| conn.0.index == 1));
                         banned = banned.or(ban);
                         if let Some(conn) = ban {
@@ -216,7 +218,7 @@ fn what_has_the_right_hash_and_cannot_be_read_ends_it() {
     fetch.peer_offers(NOW, conn(1), content.len() as u32);
     fetch.next_requests(NOW, conn(1));
     let outcome = answer(&mut fetch, NOW, 1, content, 0);
-    assert_eq!(outcome, Outcome::Unreadable);
+    assert_eq!(outcome, Event::Unreadable);
 }
 
 #[test]
@@ -230,13 +232,13 @@ fn nothing_is_hashed_or_copied_when_the_last_piece_comes() {
     while !wanted.is_empty() {
         for piece in wanted {
             let outcome = fetch.on_data(NOW, conn(1), piece, size, part(&content, piece));
-            if outcome != Outcome::Pending {
+            if outcome != Event::MayAsk {
                 checks.push(outcome);
             }
         }
         wanted = fetch.next_requests(NOW, conn(1));
     }
-    let [Outcome::Check { assembled, .. }] = &checks[..] else {
+    let [Event::Check { assembled, .. }] = &checks[..] else {
         panic!("{} checks", checks.len());
     };
     assert_eq!(assembled.parts().len(), 200);
@@ -281,8 +283,8 @@ fn race(content: &[u8], peers: &[(u32, Vec<u8>, Duration)], patience: Duration) 
             let (_, who, piece) = answers.remove(at);
             let (number, says, _) = &peers[who];
             match answer(&mut fetch, now, *number, says, piece) {
-                Outcome::Complete(_) => return Some(now),
-                Outcome::BadHash { ban: Some(conn) } => fetch.peer_gone(conn),
+                Event::Complete(_) => return Some(now),
+                Event::BadHash { ban: Some(conn) } => fetch.peer_gone(conn),
                 _ => {}
             }
         }
@@ -361,7 +363,7 @@ fn changing_claims_put_off_nobody_s_turn() {
             fetch.next_requests(now, conn(n));
         }
         if fetch.next_requests(now, conn(99))[..] == [0, 1] {
-            assert_eq!(answer(&mut fetch, now, 99, &honest, 0), Outcome::Pending);
+            assert_eq!(answer(&mut fetch, now, 99, &honest, 0), Event::MayAsk);
             assert_eq!(answer(&mut fetch, now, 99, &honest, 1), complete(&honest));
             return;
         }
@@ -378,4 +380,44 @@ fn turns_double_up_to_a_limit() {
     let fetch = Fetch::new(Arc::new(config), v1);
     let turns = [0, 1, 2, u8::MAX].map(|turns| fetch.turn(turns));
     assert_eq!(turns, [3, 6, 10, 10].map(Duration::from_secs));
+}
+
+#[test]
+fn through_handle_a_peer_is_asked_and_what_it_sends_is_to_be_checked() {
+    let content = content(40_000);
+    let mut fetch = fetch(&content);
+    let mut events = Vec::new();
+    let (peer, size) = (conn(1), content.len() as u32);
+    let refused = Input::Offered {
+        conn: peer,
+        size: 0,
+    };
+    fetch.handle(NOW, refused, &mut events);
+    assert_eq!(events, []);
+    fetch.handle(NOW, Input::Offered { conn: peer, size }, &mut events);
+    assert_eq!(core::mem::take(&mut events), [Event::MayAsk]);
+    let mut asked = 0;
+    loop {
+        fetch.handle(NOW, Input::Ask { conn: peer }, &mut events);
+        let requests = core::mem::take(&mut events);
+        for event in requests {
+            let Event::Request { conn, piece } = event else {
+                panic!("{event:?}");
+            };
+            asked += 1;
+            let input = Input::Data {
+                conn,
+                piece,
+                total_size: size,
+                data: part(&content, piece),
+            };
+            fetch.handle(NOW, input, &mut events);
+        }
+        if let Some(Event::Check { size: of, .. }) = events.last() {
+            assert_eq!((*of, asked), (size, size.div_ceil(PIECE_LEN)));
+            return;
+        }
+        assert!(events.iter().all(|event| *event == Event::MayAsk));
+        events.clear();
+    }
 }
