@@ -19,8 +19,12 @@ from lab import Failure, say
 
 SEEDER, LEECHER = "10.77.3.1", "10.77.3.2"
 PIECE = 64 << 10
-SIZE = (48 << 20) + 12_345
 RATE = 2 << 20
+# Seconds that a run lasts at most before it is killed.
+LONGEST = 2.0
+# More than all runs together can fetch, whatever the dice say: a seeder that was idle gives more
+# than its rate for a moment.
+SIZE = (112 << 20) + 12_345
 
 
 class Seeder:
@@ -98,7 +102,7 @@ def run(binary, kills, folder):
             if child.end() != 0:
                 raise Failure(f"the last run failed:\n{child.tail()}")
         else:
-            time.sleep(dice.uniform(0.05, 2.0))
+            time.sleep(dice.uniform(0.05, LONGEST))
             if not child.running():
                 raise Failure(f"run {attempt} ended before it was killed:\n{child.tail()}")
             child.end(signal.SIGKILL)
