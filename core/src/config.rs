@@ -316,7 +316,7 @@ pub struct SwarmConfig {
     pub max_pipeline: u16,
     /// Requests of one peer that wait to be served; more are rejected.
     pub max_served_queue: u16,
-    /// A request unanswered for this long marks the peer snubbed.
+    /// A request unanswered for this long marks the peer snubbed, whoever else there is.
     pub request_timeout: Duration,
     /// A request this long after a choke is forgiven.
     pub choke_grace: Duration,
@@ -439,6 +439,11 @@ pub struct SwarmConfig {
     pub endgame_patience: Duration,
     /// And so many times longer than the idle peer will need.
     pub endgame_slower: u8,
+    /// While another peer has nothing to ask for, a request that has had its turn for this long,
+    /// and for `endgame_slower` times as long as the idle peer will need, marks its peer snubbed
+    /// unless the rest of the block is about to come: what it sits on is given away. Longer than
+    /// a disk, a lost packet or a full uplink holds up a peer that serves.
+    pub stall_patience: Duration,
     /// Times one piece may be lost by storage (it cannot be read back to be hashed or
     /// committed) before storage counts as failed.
     pub max_lost_pieces: u8,
@@ -782,6 +787,7 @@ impl Default for SwarmConfig {
             endgame_blocks: 1,
             endgame_patience: secs(1),
             endgame_slower: 4,
+            stall_patience: secs(3),
             max_lost_pieces: 3,
         }
     }

@@ -255,6 +255,18 @@ const CASES: &[Case] = &[
         }
         peer.listen()
     }),
+    case("serves nothing", BOTH, None, |peer| peer.pretend(|_, _| Ok(()))),
+    case("serves a byte at a time", BOTH, None, |peer| {
+        peer.pretend(|peer, request| {
+            let length = u32::from_be_bytes(request[8..12].try_into().expect("four bytes"));
+            let head = (length + 9).to_be_bytes();
+            peer.stream.write_all(&[&head[..], &[7], &request[..8]].concat())?;
+            loop {
+                peer.stream.write_all(&[0])?;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        })
+    }),
 ];
 
 /// Those that a download from a magnet link meets besides.

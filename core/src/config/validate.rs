@@ -415,6 +415,11 @@ impl Config {
             "swarm.endgame_slower",
             "at least 1, and endgame_patience at least 1 ms",
         )?;
+        check(
+            (Duration::from_millis(1)..=swarm.request_timeout).contains(&swarm.stall_patience),
+            "swarm.stall_patience",
+            "1 ms to request_timeout",
+        )?;
         Ok(())
     }
 

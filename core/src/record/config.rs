@@ -200,6 +200,7 @@ codec_struct!(SwarmConfig {
     endgame_blocks,
     endgame_patience,
     endgame_slower,
+    stall_patience,
     max_lost_pieces,
 });
 codec_struct!(TrackerConfig {

@@ -89,15 +89,8 @@ impl Swarm {
 
 /// How much longer the first block of a peer's queue will take; `None` when nothing tells.
 fn first_takes(peer: &Peer, now: Instant, soon: Duration) -> Option<Duration> {
-    let owes = peer.owes_for(now)?;
-    let first = peer.asked.front()?.block;
-    if owes < soon {
+    if peer.owes_for(now)? < soon {
         return peer.block_time;
     }
-    // It goes on at the pace at which this block has come so far.
-    let came = match &peer.arriving {
-        Some(arriving) if arriving.block == first => arriving.next,
-        _ => 0,
-    };
-    Some(owes.saturating_mul(first.length - came) / came.max(1))
+    peer.owes_still(now)
 }

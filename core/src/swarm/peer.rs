@@ -281,6 +281,17 @@ impl Peer {
         !self.choking || !self.allowed_in.is_empty()
     }
 
+    /// Blocks it may be asked for beside those it was.
+    pub(super) fn room(&self, config: &SwarmConfig) -> usize {
+        let most = u32::from(config.max_pipeline).min(self.reqq).max(1);
+        let target = match self.snubbed {
+            _ if !self.may_be_asked() => 0,
+            true => 1,
+            false => self.pipeline.min(most),
+        };
+        (target as usize).saturating_sub(self.asked.len())
+    }
+
     /// Notes a request, the last in line.
     pub(super) fn add_asked(&mut self, block: BlockRef, now: Instant) {
         if self.asked.is_empty() {
@@ -312,7 +323,25 @@ impl Peer {
         Some(now.saturating_since(self.turn_since))
     }
 
-    /// Whether that is too long.
+    /// How much longer the request whose turn it is will take at the pace at which its block has
+    /// come so far; `None` as for [`Self::owes_for`].
+    pub(super) fn owes_still(&self, now: Instant) -> Option<Duration> {
+        let owes = self.owes_for(now)?;
+        let first = self.asked.front()?.block;
+        let came = match &self.arriving {
+            Some(arriving) if arriving.block == first => arriving.next,
+            _ => 0,
+        };
+        Some(owes.saturating_mul(first.length - came) / came.max(1))
+    }
+
+    /// Whether it has had a turn for `patience` and will need longer than that again.
+    pub(super) fn is_stalling(&self, patience: Duration, now: Instant) -> bool {
+        self.owes_for(now).is_some_and(|owes| owes >= patience)
+            && self.owes_still(now).is_some_and(|more| more > patience)
+    }
+
+    /// Whether the request whose turn it is has been unanswered for too long.
     pub(super) fn is_overdue(&self, timeout: Duration, now: Instant) -> bool {
         self.owes_for(now).is_some_and(|owes| owes >= timeout)
     }

@@ -3,11 +3,13 @@
 use alloc::vec::Vec;
 use core::ops::Bound::{Excluded, Unbounded};
 
+use super::peer::Peer;
 use super::picker::{BLOCK_LENGTH, PickOptions, PickReason};
 use super::{Event, Phase, Swarm};
 use crate::event::Decision;
 use crate::io::ConnId;
 use crate::metadata;
+use crate::time::Duration;
 use crate::wire::{BlockRef, Message};
 
 impl Swarm {
@@ -64,16 +66,10 @@ impl Swarm {
         let (Some(content), Some(peer)) = (&mut self.content, self.peers.get_mut(&conn)) else {
             return;
         };
-        if !peer.may_be_asked() || !peer.interested || peer.idle_since == self.epoch {
+        if !peer.interested || peer.idle_since == self.epoch {
             return;
         }
-        let most = u32::from(swarm.max_pipeline).min(peer.reqq).max(1);
-        let target = if peer.snubbed {
-            1
-        } else {
-            peer.pipeline.min(most)
-        };
-        let count = (target as usize).saturating_sub(peer.asked.len());
+        let count = peer.room(swarm);
         if count == 0 {
             return;
         }
@@ -108,6 +104,10 @@ impl Swarm {
         for block in self.blocks.iter().copied() {
             peer.add_asked(block, self.now);
             events.push(Event::Send(conn, Message::Request(block)));
+        }
+        if peer.snubbed {
+            // It may show that it serves again, but holds up nobody meanwhile.
+            self.give_away(conn);
         }
         let blocks = self.blocks.len() as u32;
         if let (true, Some(first)) = (self.config.explain, self.blocks.first().copied()) {
@@ -173,7 +173,6 @@ impl Swarm {
         let swarm = &self.config.swarm;
         let (min, max) = (u32::from(swarm.min_pipeline), u32::from(swarm.max_pipeline));
         let ahead = u64::try_from(swarm.pipeline_time.as_millis()).unwrap_or(u64::MAX);
-        let mut freed = false;
         for peer in self.peers.values_mut() {
             let rate = peer.down.rate(self.now);
             if peer.slow_start && peer.last_rate > 0 && rate / 11 <= peer.last_rate / 10 {
@@ -184,24 +183,75 @@ impl Swarm {
                 peer.pipeline = u32::try_from(blocks).unwrap_or(max).clamp(min, max);
             }
             peer.last_rate = rate;
-            if !peer.is_overdue(swarm.request_timeout, self.now) {
-                continue;
-            }
-            peer.snubbed = true;
-            let Some(content) = &mut self.content else {
-                continue;
-            };
-            for asked in peer.asked.iter_mut().filter(|asked| !asked.late) {
-                asked.late = true;
-                freed |= content.picker.on_late(peer.key, asked.block);
-            }
         }
-        self.epoch += u64::from(freed);
+        self.snub();
         if self.phase == Phase::Active {
-            let conns: Vec<_> = self.peers.keys().copied().collect();
-            for conn in conns {
+            // What was given away is for those who bring most, not for others like its holder.
+            let peers = self.peers.iter();
+            let mut conns: Vec<_> = peers.map(|(conn, peer)| (peer.last_rate, *conn)).collect();
+            conns.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+            for (_, conn) in conns {
                 self.request_from(conn, events);
             }
         }
+    }
+
+    /// Notices who does not bring what it was asked for, and gives that away: at last after
+    /// `request_timeout`, and as soon as that is plain while somebody else has nothing to do.
+    fn snub(&mut self) {
+        let idle = self.idle_peers();
+        let timeout = self.config.swarm.request_timeout;
+        let stalls = |conn: ConnId, peer: &Peer| {
+            let other = idle.iter().flatten().find(|(_, idle)| *idle != conn);
+            peer.is_overdue(timeout, self.now)
+                || other.is_some_and(|(patience, _)| peer.is_stalling(*patience, self.now))
+        };
+        let peers = self.peers.iter();
+        let snubbed = peers.filter(|(conn, peer)| stalls(**conn, peer));
+        let snubbed: Vec<_> = snubbed.map(|(conn, _)| *conn).collect();
+        for conn in snubbed {
+            if let Some(peer) = self.peers.get_mut(&conn) {
+                peer.snubbed = true;
+            }
+            self.give_away(conn);
+        }
+    }
+
+    /// The two quickest of the peers that have nothing to do, each with how long others may sit
+    /// on a block that it could bring.
+    fn idle_peers(&self) -> [Option<(Duration, ConnId)>; 2] {
+        let config = &self.config.swarm;
+        let mut best = [None; 2];
+        if self.phase != Phase::Active {
+            return best;
+        }
+        for (conn, peer) in &self.peers {
+            if !peer.interested || peer.snubbed || peer.room(config) == 0 {
+                continue;
+            }
+            let needs = peer.block_time.unwrap_or(config.endgame_patience);
+            let patience = needs.saturating_mul(config.endgame_slower.into());
+            let idle = (patience.max(config.stall_patience), *conn);
+            if best[0].is_none_or(|first| idle < first) {
+                best = [Some(idle), best[0]];
+            } else if best[1].is_none_or(|second| idle < second) {
+                best[1] = Some(idle);
+            }
+        }
+        best
+    }
+
+    /// What a peer was asked for, others may be asked for as if it had not been. What it brings of
+    /// it all the same is welcome.
+    fn give_away(&mut self, conn: ConnId) {
+        let (Some(content), Some(peer)) = (&mut self.content, self.peers.get_mut(&conn)) else {
+            return;
+        };
+        let mut freed = false;
+        for asked in peer.asked.iter_mut().filter(|asked| !asked.late) {
+            asked.late = true;
+            freed |= content.picker.on_late(peer.key, asked.block);
+        }
+        self.epoch += u64::from(freed);
     }
 }

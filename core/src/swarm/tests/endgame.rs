@@ -120,6 +120,57 @@ fn many_that_drip_hide_no_other_that_does() {
     completes_beside(&mut world, &info, &lame, SECOND * 12);
 }
 
+/// A leecher that knows an honest seed and some who pretend to serve is complete long before the
+/// time after which a request counts as unanswered.
+fn completes_among(piece: usize, stallers: usize, liars: usize, honest_first: bool) {
+    let mut world = World::new();
+    let info = torrent(64 * BLOCK as usize + 1_000, piece);
+    let mut nodes = Vec::new();
+    for number in 0..stallers + liars {
+        let node = world.seed(&info);
+        let lame = &mut world.nodes[node];
+        match number {
+            _ if number >= stallers => lame.corrupt = true,
+            _ if number % 2 == 0 => lame.mute = true,
+            _ => lame.drip = Some((1, Duration::from_millis(100))),
+        }
+        nodes.push(node);
+    }
+    let seed = world.seed(&info);
+    world.nodes[seed].up_rate = 1_000_000;
+    let leecher = world.leech(&info);
+    if honest_first {
+        nodes.insert(0, seed);
+        world.introduce(leecher, &nodes);
+    } else {
+        world.introduce(leecher, &nodes);
+        world.run(SECOND * 10);
+        world.introduce(leecher, &[seed]);
+    }
+    let case = (piece, stallers, liars, honest_first);
+    // A second for the content, some for the patience with who holds what others could bring.
+    let limit = SECOND * 10;
+    assert!(
+        world.run_while_not(limit, |world| world.is_complete(leecher)),
+        "{case:?}"
+    );
+    world.run(SECOND);
+    world.assert_right(leecher);
+}
+
+#[test]
+fn nobody_who_only_pretends_to_serve_holds_up_the_end() {
+    for piece in [1, 4, 64] {
+        for stallers in [1, 2, 3, 8] {
+            for liars in [0, 1] {
+                for honest_first in [true, false] {
+                    completes_among(piece * BLOCK as usize, stallers, liars, honest_first);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_block_that_takes_seconds_is_raced_by_a_peer_that_needs_none() {
     let mut world = World::new();

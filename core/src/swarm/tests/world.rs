@@ -114,6 +114,8 @@ pub(super) struct Node {
     pub(super) loses: bool,
     /// It sends only the first part of each block.
     pub(super) half: bool,
+    /// It sends no block at all.
+    pub(super) mute: bool,
     /// What it sends comes in parts of so many bytes, each so long after the one before.
     pub(super) drip: Option<(usize, Duration)>,
     pub(super) fast: bool,
@@ -236,6 +238,7 @@ impl World {
             up_free: None,
             loses: false,
             half: false,
+            mute: false,
             drip: None,
             fast: true,
             links: BTreeMap::new(),
@@ -462,6 +465,9 @@ impl World {
             return;
         };
         let sender = &mut self.nodes[node];
+        if sender.mute {
+            return;
+        }
         sender.served += 1;
         if sender.corrupt || (sender.lies > 0 && sender.served.is_multiple_of(sender.lies)) {
             data = data.iter().map(|byte| !byte).collect::<Vec<_>>().into();
