@@ -236,9 +236,27 @@ pub struct PexConfig {
     pub max_remembered: u16,
 }
 
+/// Whether connections are encrypted (Message Stream Encryption). Everything but `Off` needs the
+/// feature `encryption`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EncryptionMode {
+    /// Never: neither ours nor those of others.
+    Off,
+    /// Ours are plain, unless a peer hangs up on that; others have their way, plain text where they
+    /// leave it to us.
+    Allow,
+    /// Ours are encrypted, unless a peer cannot; others have their way, RC4 where they leave it to
+    /// us.
+    Prefer,
+    /// Always, with RC4.
+    Require,
+}
+
 /// Parameters of one connection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WireConfig {
+    /// Whether it is encrypted.
+    pub encryption: EncryptionMode,
     /// From connection to finished handshake.
     pub handshake_timeout: Duration,
     /// Silence after which a peer is dropped.
@@ -681,6 +699,10 @@ impl Default for PexConfig {
 impl Default for WireConfig {
     fn default() -> Self {
         Self {
+            encryption: match cfg!(feature = "encryption") {
+                true => EncryptionMode::Allow,
+                false => EncryptionMode::Off,
+            },
             handshake_timeout: secs(10),
             idle_timeout: secs(120),
             keep_alive: secs(90),

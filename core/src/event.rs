@@ -345,6 +345,8 @@ pub enum CloseReason {
     Duplicate,
     /// A rule of the protocol was broken: which.
     Protocol(&'static str),
+    /// The stream cannot be encrypted, or has to be: why.
+    Encryption(&'static str),
     /// It sent bad data.
     Banned,
     /// Neither side has anything the other needs.

@@ -25,6 +25,8 @@ pub enum Label {
     Trackers,
     /// The trackers of one torrent, by the order in which it was added.
     TrackersOf(u64),
+    /// The keys and pads of connections; and, of a connection's own seed, those of one.
+    Encryption,
     /// Any machine used on its own, by a number the embedder chose.
     Custom(u64),
 }
@@ -38,6 +40,7 @@ fn derive(seed: &[u8; 32], domain: &[u8], label: Label) -> [u8; 32] {
         Label::Lsd => (4, 0),
         Label::Trackers => (5, 0),
         Label::TrackersOf(number) => (6, number),
+        Label::Encryption => (7, 0),
     };
     Sha256::new()
         .chain_update(seed)

@@ -15,9 +15,13 @@ const CORE_MAY_LINK: &[&str] = &[
     "cfg-if",
     "chacha20",
     "cipher",
+    "cmov",
     "const-oid",
+    "cpubits",
     "cpufeatures",
+    "crypto-bigint", // exchange of keys (feature `encryption`)
     "crypto-common",
+    "ctutils",
     "digest",
     "equivalent",
     "foldhash",
@@ -25,8 +29,10 @@ const CORE_MAY_LINK: &[&str] = &[
     "hybrid-array",
     "inout",
     "libc", // constants for `cpufeatures` on some ARM systems; not linked elsewhere
+    "num-traits",
     "rand_core",
     "rand_xoshiro",
+    "rc4", // what it is all for (feature `encryption`)
     "sha1",
     "sha2",
     "smallvec",

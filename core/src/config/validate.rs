@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::{Config, secs};
+use super::{Config, EncryptionMode, secs};
 use crate::time::Duration;
 
 /// A parameter is out of its range.
@@ -173,6 +173,11 @@ impl Config {
             wire.send_window >= wire.max_block,
             "wire.send_window",
             "at least max_block",
+        )?;
+        check(
+            cfg!(feature = "encryption") || wire.encryption == EncryptionMode::Off,
+            "wire.encryption",
+            "Off, without the feature `encryption`",
         )?;
         check(
             wire.send_timeout >= secs(1),

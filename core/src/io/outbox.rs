@@ -178,6 +178,15 @@ impl Outbox {
         len
     }
 
+    /// The same, where the body is made after the head is written.
+    pub fn send_with(&mut self, conn: ConnId, write: impl FnOnce(&mut Vec<u8>) -> Bytes) -> usize {
+        let mut body = Bytes::new();
+        let head = self.write(|buf| body = write(buf));
+        let len = (head.end - head.start) as usize + body.len();
+        self.entries.push(Entry::Send { conn, head, body });
+        len
+    }
+
     /// Asks for a name to be resolved.
     pub fn resolve(&mut self, job: JobId, host: &str, port: u16) {
         let host = self.write(|buf| buf.extend_from_slice(host.as_bytes()));

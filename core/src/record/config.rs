@@ -3,10 +3,10 @@
 use alloc::vec::Vec;
 
 use super::RecordError;
-use super::codec::{Codec, Reader, codec_struct};
+use super::codec::{Codec, Reader, codec_enum, codec_struct};
 use crate::config::{
-    Config, Crowding, DhtConfig, Limits, LsdConfig, PexConfig, SwarmConfig, TrackerConfig,
-    WireConfig,
+    Config, Crowding, DhtConfig, EncryptionMode, Limits, LsdConfig, PexConfig, SwarmConfig,
+    TrackerConfig, WireConfig,
 };
 
 codec_struct!(Config {
@@ -111,7 +111,14 @@ codec_struct!(PexConfig {
     max_contacts,
     max_remembered,
 });
+codec_enum!(EncryptionMode {
+    0 => Off,
+    1 => Allow,
+    2 => Prefer,
+    3 => Require,
+});
 codec_struct!(WireConfig {
+    encryption,
     handshake_timeout,
     idle_timeout,
     keep_alive,

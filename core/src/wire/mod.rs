@@ -5,7 +5,10 @@ pub mod extension;
 pub mod fast;
 pub mod frame;
 pub mod handshake;
+mod layer;
 pub mod message;
+#[cfg(feature = "encryption")]
+pub mod mse;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +20,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 pub use fast::allowed_fast;
 pub use message::{BlockRef, ExtensionHandshake, Message};
 
-use crate::config::{Config, WireConfig};
+use crate::config::{Config, EncryptionMode, WireConfig};
 use crate::event::{CloseReason, Encryption};
 use crate::id::{Id20, PeerId};
 use crate::io::{ConnId, Outbox};
@@ -26,6 +29,8 @@ use chunk::Chunk;
 use extension::Numbers;
 use frame::{Abilities, Decoded, Decoder};
 use handshake::{HANDSHAKE_LEN, Handshake};
+use layer::Layer;
+pub use layer::PLAIN_REFUSED;
 
 /// What a connection is told.
 #[derive(Debug)]
@@ -49,6 +54,8 @@ pub enum Input {
         /// The info-hash it asked for.
         info_hash: Id20,
     },
+    /// The answer to [`Event::Sought`]: the info-hash, if we have such a torrent.
+    Found(Option<Id20>),
     /// Send a message.
     Send(Message),
 }
@@ -56,6 +63,9 @@ pub enum Input {
 /// What a connection tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// Inbound and encrypted: which torrent has this
+    /// [`torrent_hash`](crate::wire::mse::torrent_hash)? Nothing more is read until `Found`.
+    Sought(Id20),
     /// The remote's handshake is complete. Inbound: nothing more is read until `Admit`.
     Handshake {
         /// The torrent it means.
@@ -99,6 +109,7 @@ pub struct Wire {
     /// Ours.
     peer_id: PeerId,
     outgoing: bool,
+    layer: Layer,
     /// What is asked for (outgoing), or what the remote asked for once it did.
     info_hash: Option<Id20>,
     phase: Phase,
@@ -182,6 +193,7 @@ impl Wire {
             config,
             peer_id,
             outgoing: info_hash.is_some(),
+            layer: Layer::Plain,
             info_hash,
             phase,
             abilities: Abilities::default(),
@@ -198,6 +210,20 @@ impl Wire {
             unsent: 0,
             moved: now,
         }
+    }
+
+    /// An outgoing connection begins with the handshake of encryption; an incoming one may, if the
+    /// configuration lets it. Keys and pads come of `seed`, which must be secret and of this
+    /// connection alone.
+    #[cfg(feature = "encryption")]
+    #[must_use]
+    pub fn with_encryption(mut self, seed: [u8; 32]) -> Self {
+        self.layer = match self.outgoing {
+            true => Layer::Dial(seed),
+            false if self.config.wire.encryption == EncryptionMode::Off => Layer::Plain,
+            false => Layer::Unknown { have: 0, seed },
+        };
+        self
     }
 
     /// Takes one input: bytes to send go to `out`, what it says to `events`.
@@ -219,7 +245,7 @@ impl Wire {
             }
             Input::Received(data) => {
                 self.heard = now;
-                self.work(now, data, events)
+                self.read(now, data, out, events)
             }
             Input::Sent(bytes) => {
                 self.on_sent(now, bytes as usize, events);
@@ -232,7 +258,8 @@ impl Wire {
             }
             Input::Pieces(pieces) => self.on_pieces(pieces),
             Input::Admit { info_hash } => self.on_admit(now, info_hash, out, events),
-            Input::Send(message) => self.send(now, &message, out),
+            Input::Found(found) => self.on_found(now, found, out, events),
+            Input::Send(message) => self.send(now, message, out),
         };
         if let Err(reason) = done.and_then(|()| self.on_time(now, out)) {
             self.phase = Phase::Failed;
@@ -316,7 +343,13 @@ impl Wire {
     /// How the stream is encrypted.
     #[must_use]
     pub fn encryption(&self) -> Encryption {
-        Encryption::Plain
+        self.layer.encryption()
+    }
+
+    /// The torrent that is meant: asked for by us, or by the remote as far as it has said.
+    #[must_use]
+    pub fn info_hash(&self) -> Option<Id20> {
+        self.info_hash
     }
 
     /// The remote's extension numbers so far.
@@ -333,7 +366,13 @@ impl Wire {
         if let (Phase::Connecting, Some(info_hash)) = (&self.phase, self.info_hash) {
             (self.opened, self.heard) = (now, now);
             self.phase = AWAIT_HANDSHAKE;
-            self.send_handshake(now, info_hash, out);
+            let (ours, conn, config) = (self.handshake(info_hash), self.conn, &self.config.wire);
+            let layer = &mut self.layer;
+            let write = |buf: &mut Vec<u8>| {
+                layer.on_connected(config, info_hash, |buf| ours.encode(buf), buf);
+            };
+            let bytes = out.send(conn, write, Bytes::new());
+            self.handed_over(now, bytes);
         }
     }
 
@@ -348,10 +387,67 @@ impl Wire {
             return Ok(());
         }
         self.info_hash = Some(info_hash);
-        self.send_handshake(now, info_hash, out);
+        let ours = self.handshake(info_hash);
+        let bytes = self.put(|buf| ours.encode(buf), Bytes::new(), out);
+        self.handed_over(now, bytes);
         self.phase = Phase::Open(Decoder::new(self.pieces));
         self.heard = now;
         self.work(now, BytesMut::new(), events)
+    }
+
+    /// Bytes of the stream: what they are without the layer between is worked off.
+    fn read(
+        &mut self,
+        now: Instant,
+        data: BytesMut,
+        out: &mut Outbox,
+        events: &mut Vec<Event>,
+    ) -> Result<(), CloseReason> {
+        let mut answer = Vec::new();
+        let read = self.layer.read(&self.config.wire, data, &mut answer);
+        self.on_read(now, read?, &answer, out, events)
+    }
+
+    fn on_found(
+        &mut self,
+        now: Instant,
+        found: Option<Id20>,
+        out: &mut Outbox,
+        events: &mut Vec<Event>,
+    ) -> Result<(), CloseReason> {
+        #[cfg(feature = "encryption")]
+        {
+            let mut answer = Vec::new();
+            let read = self.layer.on_found(&self.config.wire, found, &mut answer);
+            let read = read?;
+            self.info_hash = self.info_hash.or(found);
+            self.on_read(now, read, &answer, out, events)
+        }
+        #[cfg(not(feature = "encryption"))]
+        {
+            let _ = (now, found, out, events);
+            Ok(())
+        }
+    }
+
+    fn on_read(
+        &mut self,
+        now: Instant,
+        read: layer::Read,
+        answer: &[u8],
+        out: &mut Outbox,
+        events: &mut Vec<Event>,
+    ) -> Result<(), CloseReason> {
+        if !answer.is_empty() {
+            let write = |buf: &mut Vec<u8>| buf.extend_from_slice(answer);
+            let bytes = out.send(self.conn, write, Bytes::new());
+            self.handed_over(now, bytes);
+        }
+        if read.anew {
+            self.phase = AWAIT_HANDSHAKE;
+        }
+        events.extend(read.sought.map(Event::Sought));
+        self.work(now, read.data, events)
     }
 
     fn on_pieces(&mut self, pieces: u32) -> Result<(), CloseReason> {
@@ -397,22 +493,20 @@ impl Wire {
                 Err(CloseReason::Stalled)
             }
             Phase::Open(_) if now >= self.spoke + config.keep_alive => {
-                self.send(now, &Message::KeepAlive, out)
+                self.send(now, Message::KeepAlive, out)
             }
             _ => Ok(()),
         }
     }
 
-    fn send_handshake(&mut self, now: Instant, info_hash: Id20, out: &mut Outbox) {
-        let ours = Handshake {
+    fn handshake(&self, info_hash: Id20) -> Handshake {
+        Handshake {
             info_hash,
             peer_id: self.peer_id,
             fast: true,
             extended: true,
             dht: self.config.dht.enabled && !self.config.dht.read_only,
-        };
-        let bytes = out.send(self.conn, |buf| ours.encode(buf), Bytes::new());
-        self.handed_over(now, bytes);
+        }
     }
 
     fn handed_over(&mut self, now: Instant, bytes: usize) {
@@ -427,10 +521,10 @@ impl Wire {
     fn send(
         &mut self,
         now: Instant,
-        message: &Message,
+        message: Message,
         out: &mut Outbox,
     ) -> Result<(), CloseReason> {
-        let understood = match message {
+        let understood = match &message {
             Message::Suggest(_)
             | Message::HaveAll
             | Message::HaveNone
@@ -445,13 +539,18 @@ impl Wire {
         if !self.is_open() || !understood {
             return Ok(());
         }
-        let number = match message {
+        let number = match &message {
             Message::DontHave(_) => self.numbers.lt_donthave,
             Message::Pex(_) => self.numbers.ut_pex,
             _ => self.numbers.ut_metadata,
         };
-        let write = |buf: &mut Vec<u8>| frame::encode_head(message, number, buf);
-        let bytes = out.send(self.conn, write, frame::body(message));
+        let body = frame::body(&message);
+        let write = |buf: &mut Vec<u8>| {
+            frame::encode_head(&message, number, buf);
+            // From here on the body may be nobody else's.
+            drop(message);
+        };
+        let bytes = self.put(write, body, out);
         self.handed_over(now, bytes);
         let most = u64::from(self.limits().send_window)
             + u64::from(self.limits().max_queued_control)
@@ -460,6 +559,20 @@ impl Wire {
             return Err(CloseReason::Limit("wire.max_queued_control"));
         }
         Ok(())
+    }
+
+    /// Sends through the layer between.
+    fn put(&mut self, write: impl FnOnce(&mut Vec<u8>), body: Bytes, out: &mut Outbox) -> usize {
+        let layer = &mut self.layer;
+        if layer.is_plain() {
+            return out.send(self.conn, write, body);
+        }
+        out.send_with(self.conn, |buf| {
+            let start = buf.len();
+            write(buf);
+            layer.encipher_head(&mut buf[start..]);
+            layer.encipher(body)
+        })
     }
 
     /// Works off what was read, `data` last, within the budget of one input.
@@ -567,10 +680,18 @@ impl Wire {
         if theirs.peer_id == self.peer_id {
             return Err(CloseReason::SelfConnection);
         }
-        if self.outgoing && self.info_hash != Some(theirs.info_hash) {
+        // What was asked for, or what the handshake of encryption was about.
+        if self
+            .info_hash
+            .is_some_and(|asked| asked != theirs.info_hash)
+        {
             return Err(CloseReason::BadHandshake);
         }
         self.info_hash = Some(theirs.info_hash);
+        let required = self.limits().encryption == EncryptionMode::Require;
+        if required && self.encryption().is_plain() {
+            return Err(CloseReason::Encryption(PLAIN_REFUSED));
+        }
         self.abilities = Abilities {
             fast: theirs.fast,
             extended: theirs.extended,

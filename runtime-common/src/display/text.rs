@@ -108,6 +108,7 @@ pub fn close_reason(reason: &CloseReason) -> String {
         CloseReason::SelfConnection => "it is ourselves".into(),
         CloseReason::Duplicate => "connected already".into(),
         CloseReason::Protocol(rule) => format!("protocol: {rule}"),
+        CloseReason::Encryption(rule) => format!("encryption: {rule}"),
         CloseReason::Banned => "sent bad data".into(),
         CloseReason::Useless => "nothing to exchange".into(),
         CloseReason::Limit(limit) => format!("limit: {limit}"),
