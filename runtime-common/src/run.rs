@@ -381,6 +381,9 @@ impl Parts {
         config.tracker.enabled = !net.no_trackers;
         config.limits.download_rate = net.download_limit.unwrap_or(0);
         config.limits.upload_rate = net.upload_limit.unwrap_or(0);
+        if let Some(mode) = net.encryption {
+            config.wire.encryption = mode;
+        }
         if let Some(peers) = net.max_peers {
             config.swarm.max_peers = peers;
         }
@@ -439,6 +442,7 @@ impl Parts {
 mod tests {
     use super::*;
     use crate::cli::Parsed;
+    use trackerless_core::config::EncryptionMode;
 
     /// The setup of a command line whose state folder is empty.
     fn setup(line: &[&str]) -> Result<Setup, Failure> {
@@ -496,11 +500,8 @@ mod tests {
             (&["download", "nothing.torrent"][..], "no such file"),
             (&["download", "magnet:?dn=x"], "info-hash"),
             (&["download", HASH, "--no-tcp"], "--no-tcp"),
-            (
-                &["download", HASH, "--encryption", "require"],
-                "--encryption",
-            ),
-            (&["dht", "run", "--encryption", "require"], "--encryption"),
+            (&["download", HASH, "--encryption", "on"], "--encryption"),
+            (&["dht", "run", "--encryption", "rc4"], "--encryption"),
             (&["download", HASH, "-o", "Cargo.toml"], "--output"),
             (&["download", HASH, "-o", "Cargo.toml/x"], "--output"),
             (&["download", HASH, "--record", "src"], "--record"),
@@ -531,10 +532,17 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_may_be_done_without() {
         let without = ["--no-utp"];
-        for mode in ["off", "allow", "prefer"] {
+        for (mode, is) in [
+            ("off", EncryptionMode::Off),
+            ("allow", EncryptionMode::Allow),
+            ("prefer", EncryptionMode::Prefer),
+            ("require", EncryptionMode::Require),
+        ] {
             let line = [&["download", HASH, "--encryption", mode][..], &without].concat();
-            assert!(setup(&line).is_ok(), "{mode}");
+            assert_eq!(setup(&line).unwrap().config.wire.encryption, is);
         }
+        let unsaid = setup(&["download", HASH]).unwrap().config;
+        assert_eq!(unsaid.wire.encryption, EncryptionMode::Allow);
         let folder = tempfile::tempdir().unwrap();
         let torrent = folder.path().join("a.torrent");
         let bytes = b"d4:infod6:lengthi5e4:name1:a12:piece lengthi16384e6:pieces20:\

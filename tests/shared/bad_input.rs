@@ -144,10 +144,7 @@ fn cases(folder: &Path) -> Vec<Case> {
         case(&["dht", "scrape", HASH], "scrape"),
         case(&["download", &v2], "v2 alone"),
         case(&["download", HASH, "--no-tcp"], "--no-tcp"),
-        case(
-            &["download", HASH, "--encryption", "require"],
-            "plain text only",
-        ),
+        case(&["download", HASH, "--encryption", "on"], "--encryption"),
         case(&["download", HASH, "--select", "x"], "--select"),
         case(&["download", &good, "--select", "7"], "--select"),
         case(&["download", HASH, "--seed-ratio", "much"], "--seed-ratio"),

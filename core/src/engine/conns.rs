@@ -5,10 +5,10 @@ use bytes::BytesMut;
 use core::net::{IpAddr, SocketAddr};
 
 use super::{Engine, Todo, Wake};
-use crate::event::{CloseReason, Transport};
+use crate::event::{CloseReason, Event, Transport};
 use crate::id::Id20;
 use crate::io::{ConnId, Outbox, Output, Ticket, TorrentId};
-use crate::swarm;
+use crate::swarm::{self, Dial};
 use crate::time::Instant;
 use crate::wire::{self, Wire};
 
@@ -44,7 +44,13 @@ enum Stage {
 
 impl Engine {
     /// Opens a connection that a swarm asked for.
-    pub(super) fn connect(&mut self, torrent: TorrentId, addr: SocketAddr, out: &mut Outbox) {
+    pub(super) fn connect(
+        &mut self,
+        torrent: TorrentId,
+        addr: SocketAddr,
+        dial: Dial,
+        out: &mut Outbox,
+    ) {
         let Some(hash) = self
             .torrents
             .at(torrent.0)
@@ -66,8 +72,15 @@ impl Engine {
         }
         let (config, now, peer_id) = (&self.config, self.now, self.peer_id);
         let deadline = now + config.swarm.connect_timeout;
+        let mut wire = |key| {
+            let wire = Wire::outgoing(ConnId(key), config.clone(), hash, peer_id, now);
+            match dial {
+                Dial::Plain => wire,
+                Dial::Encrypted => wire.with_encryption(self.encryption.bytes()),
+            }
+        };
         let key = self.conns.insert_with(|key| Conn {
-            wire: Wire::outgoing(ConnId(key), config.clone(), hash, peer_id, now),
+            wire: wire(key),
             addr,
             incoming: false,
             transport: Transport::Tcp,
@@ -99,8 +112,9 @@ impl Engine {
             return;
         }
         let (config, now, peer_id) = (&self.config, self.now, self.peer_id);
+        let seed = self.encryption.bytes();
         let key = self.conns.insert_with(|key| Conn {
-            wire: Wire::incoming(ConnId(key), config.clone(), peer_id, now),
+            wire: Wire::incoming(ConnId(key), config.clone(), peer_id, now).with_encryption(seed),
             addr: from,
             incoming: true,
             transport: Transport::Tcp,
@@ -225,6 +239,10 @@ impl Engine {
             None
         };
         match (event, joined) {
+            (wire::Event::Sought(hash), None) => {
+                let found = self.by_torrent_hash.get(&hash).copied();
+                self.wire_input(conn, wire::Input::Found(found), out);
+            }
             (
                 wire::Event::Handshake {
                     info_hash,
@@ -322,6 +340,19 @@ impl Engine {
         }
         if reason == CloseReason::SelfConnection && !entry.incoming {
             self.on_own_addr(entry.addr);
+        }
+        if let (None, CloseReason::Encryption(_), Some(meant)) =
+            (entry.torrent, reason, entry.wire.info_hash())
+            && let Some(torrent) = self.by_hash.get(&meant).copied()
+        {
+            // No swarm knows of it: that it was refused is for people.
+            let addr = entry.addr;
+            let refused = Event::PeerClosed {
+                torrent,
+                addr,
+                reason,
+            };
+            self.emit(refused, out);
         }
         if let Some(torrent) = entry.torrent {
             let joined = (entry.stage == Stage::Joined).then_some(conn);

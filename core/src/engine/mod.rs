@@ -51,6 +51,8 @@ pub struct Engine {
     now: Instant,
     seed: [u8; 32],
     choice: Choice,
+    /// What the keys and pads of connections are made of.
+    encryption: Secrets,
     peer_id: PeerId,
     unix: Option<u64>,
     sockets: Vec<(SocketId, SocketAddr)>,
@@ -72,6 +74,8 @@ pub struct Engine {
     incoming_from: Crowd,
     torrents: Slab<torrents::Torrent>,
     by_hash: BTreeMap<Id20, TorrentId>,
+    /// Info-hashes by what they are called in the handshake of encryption.
+    by_torrent_hash: BTreeMap<Id20, Id20>,
     torrents_added: u64,
     jobs: Slab<jobs::Owner>,
     grants: grants::Grants,
@@ -135,6 +139,7 @@ impl Engine {
         Ok(Self {
             now,
             choice: Choice::new(&seed, Label::Engine),
+            encryption: Secrets::new(&seed, Label::Encryption),
             peer_id,
             unix: None,
             sockets: Vec::new(),
@@ -152,6 +157,7 @@ impl Engine {
             incoming_from: Crowd::default(),
             torrents: Slab::default(),
             by_hash: BTreeMap::new(),
+            by_torrent_hash: BTreeMap::new(),
             torrents_added: 0,
             jobs: Slab::default(),
             grants: grants::Grants::new(&config, now),

@@ -180,9 +180,9 @@ impl Engine {
                 }
                 self.wire_input(conn, crate::wire::Input::Send(message), out);
             }
-            swarm::Event::Connect(addr) => {
+            swarm::Event::Connect(addr, dial) => {
                 self.grants.on_connect(torrent);
-                self.connect(torrent, addr, out);
+                self.connect(torrent, addr, dial, out);
                 self.arm_grants();
             }
             swarm::Event::Disconnect(conn, _) => self.disconnect(conn, out),
@@ -279,6 +279,9 @@ impl Engine {
         for name in [Some(hashes.short()), v2].into_iter().flatten() {
             // One that has the name already keeps it.
             self.by_hash.entry(name).or_insert(torrent);
+            #[cfg(feature = "encryption")]
+            self.by_torrent_hash
+                .insert(crate::wire::mse::torrent_hash(&name), name);
             if let Some(entry) = self.torrents.at_mut(torrent.0)
                 && !entry.names.contains(&name)
             {
@@ -314,6 +317,9 @@ impl Engine {
         self.deadlines.disarm(Wake::Torrent(torrent));
         self.deadlines.disarm(Wake::Announce(torrent));
         self.by_hash.retain(|_, named| *named != torrent);
+        let left = &self.by_hash;
+        self.by_torrent_hash
+            .retain(|_, name| left.contains_key(name));
         if let Some(id) = entry.lookup {
             self.stop_lookup(id, out);
         }

@@ -6,6 +6,7 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
+use super::dial::Dial;
 use crate::event::{self, CloseReason, Encryption, PeerSource, Transport};
 use crate::id::{InfoHashes, PeerId};
 use crate::io::{ConnId, JobResult, TorrentId};
@@ -215,8 +216,8 @@ pub enum Want {
 pub enum Event {
     /// Send a message.
     Send(ConnId, Message),
-    /// Open a connection; answered by `Joined` or `Gone`.
-    Connect(SocketAddr),
+    /// Open a connection, in this way; answered by `Joined` or `Gone`.
+    Connect(SocketAddr, Dial),
     /// Close a joined connection; not answered.
     Disconnect(ConnId, CloseReason),
     /// Do a job; answered by `JobDone`.

@@ -14,6 +14,7 @@ mod blame;
 mod client;
 mod content;
 pub(crate) mod crowd;
+mod dial;
 mod downloads;
 mod endgame;
 mod exchange;
@@ -43,6 +44,7 @@ use core::fmt;
 use core::net::SocketAddr;
 
 pub(crate) use content::beyond;
+pub use dial::{Dial, NOT_ENCRYPTED};
 pub use io::{Event, Grant, Hello, Input, Job, JobToken, Options, Setup, Want};
 
 use self::blame::Blame;
@@ -250,7 +252,7 @@ impl Swarm {
             departed: VecDeque::new(),
             to_start: VecDeque::new(),
             counted: Counted::default(),
-            known: Peers::new(key, config.lab),
+            known: Peers::new(key, config.lab, config.wire.encryption),
             crowd: Crowd::default(),
             exchange: Box::default(),
             blame: Box::default(),
@@ -504,9 +506,9 @@ impl Swarm {
             match self.known.next_to_connect(config, self.now, &self.crowd) {
                 None => return,
                 Some(Candidate::PutOff) => {}
-                Some(Candidate::Take(addr)) => {
+                Some(Candidate::Take(addr, dial)) => {
                     self.connects += 1;
-                    events.push(Event::Connect(addr));
+                    events.push(Event::Connect(addr, dial));
                 }
             }
         }
@@ -565,6 +567,9 @@ impl Swarm {
                 );
                 if source == PeerSource::Pex && self.is_said_to_seed(addr) {
                     self.known.set_seed(addr, true);
+                }
+                if source == PeerSource::Pex && self.is_said_to_encrypt(addr) {
+                    self.known.set_encrypts(addr);
                 }
             }
         }

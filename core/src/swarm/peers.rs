@@ -4,9 +4,10 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::{IpAddr, SocketAddr};
 
 use super::crowd::Crowd;
+use super::dial::{Dial, Manner};
 use crate::checksum::Chain;
 use crate::compact::is_undialable;
-use crate::config::SwarmConfig;
+use crate::config::{EncryptionMode, SwarmConfig};
 use crate::event::{CloseReason, PeerSource};
 use crate::io::IoReason;
 use crate::time::{Duration, Instant};
@@ -18,6 +19,9 @@ struct Known {
     failures: u8,
     /// It has everything: of no use once we have everything.
     seed: bool,
+    /// Somebody said that it prefers encryption.
+    encrypts: bool,
+    manner: Manner,
     state: State,
 }
 
@@ -61,15 +65,16 @@ impl End {
 /// What became of the peer that was next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Candidate {
-    /// It is being connected to from now on.
-    Take(SocketAddr),
+    /// It is being connected to from now on, in this way.
+    Take(SocketAddr, Dial),
     /// Its address or network has its share of connections: it waits.
     PutOff,
 }
 
-/// The order in which peers are taken: seeds are ranked last where they are of no use, and peers
-/// that are otherwise equal are in an order of this torrent's own that nobody can know.
-type Rank = (bool, u8, u8, u64, SocketAddr);
+/// The order in which peers are taken: seeds are ranked last where they are of no use, those who
+/// prefer encryption first where it is required, and peers that are otherwise equal are in an order
+/// of this torrent's own that nobody can know.
+type Rank = (bool, u8, u8, bool, u64, SocketAddr);
 
 /// Known peers, at most `max_known_peers`.
 #[derive(Debug)]
@@ -77,6 +82,7 @@ pub(super) struct Peers {
     /// Of the order among equals.
     key: u64,
     lab: bool,
+    mode: EncryptionMode,
     known: BTreeMap<SocketAddr, Known>,
     /// Where they are.
     crowd: Crowd,
@@ -118,10 +124,11 @@ fn ban_key(addr: SocketAddr) -> SocketAddr {
 
 impl Peers {
     /// Nobody; `key` is secret.
-    pub(super) fn new(key: u64, lab: bool) -> Self {
+    pub(super) fn new(key: u64, lab: bool, mode: EncryptionMode) -> Self {
         Self {
             key,
             lab,
+            mode,
             known: BTreeMap::new(),
             crowd: Crowd::default(),
             ready: BTreeSet::new(),
@@ -160,6 +167,8 @@ impl Peers {
             source,
             failures: 0,
             seed: false,
+            encrypts: false,
+            manner: Manner::default(),
             state: State::Ready,
         };
         let full = self.known.len() >= config.max_known_peers as usize;
@@ -190,7 +199,8 @@ impl Peers {
             return Some(Candidate::PutOff);
         }
         self.change(addr, |known| known.state = State::Connecting);
-        Some(Candidate::Take(addr))
+        let dial = self.known.get(&addr)?.manner.dial(self.mode);
+        Some(Candidate::Take(addr, dial))
     }
 
     /// Whether [`Peers::next_to_connect`] has somebody to look at.
@@ -223,7 +233,28 @@ impl Peers {
 
     /// A connection to `addr` stands.
     pub(super) fn on_connected(&mut self, addr: SocketAddr) {
-        self.change(addr, |known| known.state = State::Connected);
+        let mode = self.mode;
+        self.change(addr, |known| {
+            known.state = State::Connected;
+            known.manner.on_connected(mode);
+        });
+    }
+
+    /// An attempt to connect to `addr` failed. Whether it is tried the other way, at once.
+    pub(super) fn on_attempt_failed(&mut self, addr: SocketAddr, reason: CloseReason) -> bool {
+        let (mode, mut again) = (self.mode, false);
+        self.change(addr, |known| {
+            again = known.manner.on_failed(mode, reason);
+            if again {
+                known.state = State::Ready;
+            }
+        });
+        again
+    }
+
+    /// Somebody says that `addr` prefers encryption.
+    pub(super) fn set_encrypts(&mut self, addr: SocketAddr) {
+        self.change(addr, |known| known.encrypts = true);
     }
 
     /// A connection to `addr` ended or an attempt failed. It is tried again after
@@ -270,7 +301,7 @@ impl Peers {
     pub(super) fn set_complete(&mut self, complete: bool) {
         if self.complete != complete {
             self.complete = complete;
-            let idle: alloc::vec::Vec<_> = self.idle.iter().map(|rank| rank.4).collect();
+            let idle: alloc::vec::Vec<_> = self.idle.iter().map(|rank| rank.5).collect();
             self.ready.clear();
             self.idle.clear();
             idle.into_iter().for_each(|addr| self.index(addr));
@@ -347,7 +378,7 @@ impl Peers {
     fn make_room(&mut self, new: Rank) -> bool {
         match self.idle.last() {
             Some(worst) if new < *worst => {
-                let addr = worst.4;
+                let addr = worst.5;
                 self.forget(addr);
                 true
             }
@@ -373,7 +404,9 @@ impl Peers {
     fn rank_of(&self, addr: SocketAddr, known: &Known) -> Rank {
         let useless = known.seed && self.complete;
         let order = self.order(addr);
-        (useless, rank(known.source), known.failures, order, addr)
+        let unlikely = self.mode == EncryptionMode::Require && !known.encrypts;
+        let source = rank(known.source);
+        (useless, source, known.failures, unlikely, order, addr)
     }
 
     fn order(&self, addr: SocketAddr) -> u64 {
@@ -437,6 +470,8 @@ mod tests {
     use quickcheck::quickcheck;
     use std::vec::Vec;
 
+    const MODE: EncryptionMode = EncryptionMode::Allow;
+
     fn addr(n: u8) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, n], 6881))
     }
@@ -447,7 +482,7 @@ mod tests {
 
     fn next(peers: &mut Peers, now: Instant) -> Option<SocketAddr> {
         match peers.next_to_connect(&SwarmConfig::default(), now, &Crowd::default())? {
-            Candidate::Take(addr) => Some(addr),
+            Candidate::Take(addr, _) => Some(addr),
             Candidate::PutOff => None,
         }
     }
@@ -463,7 +498,7 @@ mod tests {
         let honest = far(200);
         let mut early = 0;
         for key in 0..64 {
-            let mut peers = Peers::new(key, false);
+            let mut peers = Peers::new(key, false, MODE);
             for n in 0..=200 {
                 assert!(peers.on_found(&config, PeerSource::Dht, far(n)));
             }
@@ -481,7 +516,7 @@ mod tests {
             ..SwarmConfig::default()
         };
         for honest_first in [true, false] {
-            let mut peers = Peers::new(1, false);
+            let mut peers = Peers::new(1, false, MODE);
             peers.on_found(&config, PeerSource::Manual, far(9_999));
             assert_eq!(next(&mut peers, at(0)), Some(far(9_999)));
             peers.on_closed(&config, far(9_999), End::Failed, at(0));
@@ -514,7 +549,7 @@ mod tests {
     #[test]
     fn one_address_fills_neither_the_list_nor_the_connections() {
         let config = SwarmConfig::default();
-        let mut peers = Peers::new(1, false);
+        let mut peers = Peers::new(1, false, MODE);
         let port = |n| SocketAddr::from(([16, 0, 0, 1], n));
         for n in 1..100 {
             peers.on_found(&config, PeerSource::Dht, port(n));
@@ -525,7 +560,7 @@ mod tests {
         let mut taken = 0;
         while peers.has_candidate() {
             match peers.next_to_connect(&config, at(0), &connected) {
-                Some(Candidate::Take(_)) => taken += 1,
+                Some(Candidate::Take(..)) => taken += 1,
                 Some(Candidate::PutOff) => {}
                 None => panic!("there is a candidate"),
             }
@@ -548,7 +583,7 @@ mod tests {
     fn what_we_had_no_room_for_is_no_failure() {
         use crate::io::IoReason;
         let config = SwarmConfig::default();
-        let mut peers = Peers::new(1, false);
+        let mut peers = Peers::new(1, false, MODE);
         peers.on_found(&config, PeerSource::Dht, addr(1));
         let limit = End::of_attempt(CloseReason::Limit("limits.max_connections"));
         let own = End::of_attempt(CloseReason::Io(IoReason::NoBuffers));
@@ -564,7 +599,7 @@ mod tests {
     #[test]
     fn better_sources_come_first_and_each_failure_waits_longer() {
         let config = SwarmConfig::default();
-        let mut peers = Peers::new(7, false);
+        let mut peers = Peers::new(7, false, MODE);
         assert!(peers.on_found(&config, PeerSource::Dht, addr(1)));
         assert!(peers.on_found(&config, PeerSource::Manual, addr(2)));
         assert!(!peers.on_found(&config, PeerSource::Dht, addr(2)));
@@ -586,7 +621,7 @@ mod tests {
     #[test]
     fn a_handshake_is_no_success_but_a_block_is() {
         let config = SwarmConfig::default();
-        let mut peers = Peers::new(7, false);
+        let mut peers = Peers::new(7, false, MODE);
         peers.on_found(&config, PeerSource::Dht, addr(1));
         let mut now = 0;
         // It shakes hands and hangs up, again and again: each wait is longer than the last.
@@ -612,7 +647,7 @@ mod tests {
             max_known_peers: 2,
             ..SwarmConfig::default()
         };
-        let mut peers = Peers::new(7, false);
+        let mut peers = Peers::new(7, false, MODE);
         assert!(peers.on_found(&config, PeerSource::Pex, addr(1)));
         assert!(peers.on_found(&config, PeerSource::Pex, addr(2)));
         assert!(!peers.on_found(&config, PeerSource::Pex, addr(3)));
@@ -623,7 +658,7 @@ mod tests {
     #[test]
     fn the_banned_never_come_back_and_seeds_do_not_serve_seeds() {
         let config = SwarmConfig::default();
-        let mut peers = Peers::new(7, false);
+        let mut peers = Peers::new(7, false, MODE);
         peers.on_found(&config, PeerSource::Dht, addr(1));
         peers.ban(&config, addr(1));
         assert!(!peers.on_found(&config, PeerSource::Dht, addr(1)));
@@ -642,7 +677,7 @@ mod tests {
     quickcheck! {
         fn indices_agree_with_states(steps: Vec<(u8, u8)>) -> bool {
             let config = SwarmConfig { max_known_peers: 6, ..SwarmConfig::default() };
-            let mut peers = Peers::new(7, false);
+            let mut peers = Peers::new(7, false, MODE);
             for (second, (kind, n)) in steps.into_iter().enumerate() {
                 let now = at(second as u64 * 20);
                 let addr = addr(n % 10);

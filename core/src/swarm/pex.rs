@@ -43,6 +43,8 @@ struct Heard {
     voices: u16,
     /// The first of them says that it has everything.
     seed: bool,
+    /// The first of them says that it prefers encryption.
+    encrypts: bool,
     /// It is not ourselves.
     counted: bool,
 }
@@ -190,6 +192,7 @@ impl Swarm {
             let heard = all.heard.entry(addr).or_default();
             if heard.voices == 0 {
                 heard.seed = flags.has(Flags::SEED);
+                heard.encrypts = flags.has(Flags::ENCRYPTION);
                 news.push(addr);
             }
             heard.voices = heard.voices.saturating_add(1);
@@ -215,6 +218,11 @@ impl Swarm {
     /// Whether somebody said that the peer at `addr` has everything.
     pub(super) fn is_said_to_seed(&self, addr: SocketAddr) -> bool {
         self.exchange.heard.get(&addr).is_some_and(|it| it.seed)
+    }
+
+    /// Whether somebody said that the peer at `addr` prefers encryption.
+    pub(super) fn is_said_to_encrypt(&self, addr: SocketAddr) -> bool {
+        self.exchange.heard.get(&addr).is_some_and(|it| it.encrypts)
     }
 
     /// Tells those who are to be told; once a second, while there are peers.

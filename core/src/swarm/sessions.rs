@@ -12,7 +12,8 @@ use super::peer::{Base, Peer, Pieces};
 use super::peers::End;
 use super::picker::PeerKey;
 use super::priority::priority;
-use super::{Event, Phase, Swarm, client};
+use super::{Event, Phase, Swarm, client, dial};
+use crate::config::EncryptionMode;
 use crate::event::{self, CloseReason, PeerConnected};
 use crate::io::ConnId;
 use crate::metadata;
@@ -150,6 +151,10 @@ impl Swarm {
             client: Some(self.config.client.clone()),
             your_ip: Some(ip),
             upload_only,
+            prefers_encryption: matches!(
+                self.config.wire.encryption,
+                EncryptionMode::Prefer | EncryptionMode::Require
+            ),
             ..ExtensionHandshake::default()
         };
         let offers = handshake.ut_pex.is_some_and(|number| number != 0);
@@ -323,6 +328,18 @@ impl Swarm {
                 self.known.never(&self.config.swarm, addr)
             }
             None if self.known.is_connecting(addr) => {
+                if let Some(reason) = dial::told(self.config.wire.encryption, reason) {
+                    let torrent = self.torrent;
+                    let closed = event::Event::PeerClosed {
+                        torrent,
+                        addr,
+                        reason,
+                    };
+                    self.public(closed, events);
+                }
+                if self.known.on_attempt_failed(addr, reason) {
+                    return;
+                }
                 let end = End::of_attempt(reason);
                 self.known
                     .on_closed(&self.config.swarm, addr, end, self.now);

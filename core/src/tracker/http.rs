@@ -10,7 +10,7 @@ use core::net::{IpAddr, SocketAddr};
 use super::{Announce, AnnounceEvent, TrackerUrl};
 use crate::bencode::{self, Dict, Limits, Value};
 use crate::compact;
-use crate::config::TrackerConfig;
+use crate::config::{EncryptionMode, TrackerConfig};
 use crate::id::Id20;
 
 /// Parts of one peer of an answer, keys included, and of what else an answer has.
@@ -94,6 +94,11 @@ pub fn announce_url(url: &TrackerUrl, announce: &Announce<'_>) -> String {
         announce.num_want,
         announce.key,
     );
+    out.push_str(match announce.encryption {
+        EncryptionMode::Off => "",
+        EncryptionMode::Allow | EncryptionMode::Prefer => "&supportcrypto=1",
+        EncryptionMode::Require => "&requirecrypto=1",
+    });
     if let Some(event) = event_name(announce.event) {
         out.push_str("&event=");
         out.push_str(event);
@@ -284,6 +289,7 @@ mod tests {
             figures: Figures { uploaded: 1, downloaded: 2, left: u64::MAX },
             event,
             key: 0xab,
+            encryption: EncryptionMode::Off,
             num_want: 50,
             tracker_id: &[],
         }
@@ -305,6 +311,15 @@ mod tests {
         let text = announce_url(&url, &regular);
         assert!(text.starts_with("https://t.example/x/announce?pass=1&info_hash=%124V"));
         assert!(text.ends_with("&key=000000ab&trackerid=a%26b"), "{text}");
+        for (encryption, says) in [
+            (EncryptionMode::Allow, "&supportcrypto=1"),
+            (EncryptionMode::Prefer, "&supportcrypto=1"),
+            (EncryptionMode::Require, "&requirecrypto=1"),
+        ] {
+            regular.encryption = encryption;
+            let said = announce_url(&url, &regular).replacen(says, "", 1);
+            assert_eq!(said, text, "{encryption:?}");
+        }
         let scrape = scrape_url(&url, Id20([b'a'; 20])).unwrap();
         assert_eq!(
             scrape,

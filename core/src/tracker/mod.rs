@@ -31,6 +31,7 @@ use core::net::{IpAddr, SocketAddr};
 pub use machine::{Trackers, UNKNOWN_LEFT};
 pub use url::{Refusal, Scheme, TrackerUrl, UrlError};
 
+use crate::config::EncryptionMode;
 use crate::event::SourceStatus;
 use crate::id::{Id20, PeerId};
 use crate::io::{JobResult, SocketId, TorrentId};
@@ -76,6 +77,8 @@ pub struct Announce<'a> {
     pub event: AnnounceEvent,
     /// By this the tracker knows us again when our address changes.
     pub key: u32,
+    /// Whether we want peers that speak encrypted; only told over HTTP.
+    pub encryption: EncryptionMode,
     /// Peers we would like to be told of.
     pub num_want: u16,
     /// What the tracker wanted to hear again.

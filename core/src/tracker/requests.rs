@@ -289,6 +289,7 @@ impl Trackers {
             figures: entry.figures,
             event,
             key: entry.key,
+            encryption: self.config.wire.encryption,
             num_want: if wants {
                 self.config.tracker.num_want
             } else {

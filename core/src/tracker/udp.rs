@@ -147,6 +147,7 @@ mod tests {
             },
             event: AnnounceEvent::Started,
             key: 0x0102_0304,
+            encryption: crate::config::EncryptionMode::Off,
             num_want: 200,
             tracker_id: &[],
         }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::config::WireConfig;
+use crate::config::{EncryptionMode, WireConfig};
 use crate::event::{CloseReason, Encryption};
 use crate::id::Id20;
 #[cfg(feature = "encryption")]
@@ -52,6 +52,21 @@ pub(super) struct Read {
 }
 
 impl Layer {
+    /// Of a connection that begins encrypted (ours), or may.
+    #[cfg(feature = "encryption")]
+    pub(super) fn new(mode: EncryptionMode, outgoing: bool, seed: [u8; 32]) -> Self {
+        match (outgoing, mode) {
+            (true, _) => Self::Dial(seed),
+            (false, EncryptionMode::Off) => Self::Plain,
+            (false, _) => Self::Unknown { have: 0, seed },
+        }
+    }
+
+    #[cfg(not(feature = "encryption"))]
+    pub(super) fn new(_: EncryptionMode, _: bool, _: [u8; 32]) -> Self {
+        Self::Plain
+    }
+
     /// How the stream is encrypted.
     pub(super) fn encryption(&self) -> Encryption {
         #[cfg(feature = "encryption")]

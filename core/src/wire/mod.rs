@@ -214,15 +214,10 @@ impl Wire {
 
     /// An outgoing connection begins with the handshake of encryption; an incoming one may, if the
     /// configuration lets it. Keys and pads come of `seed`, which must be secret and of this
-    /// connection alone.
-    #[cfg(feature = "encryption")]
+    /// connection alone. Without the feature `encryption` nothing changes.
     #[must_use]
     pub fn with_encryption(mut self, seed: [u8; 32]) -> Self {
-        self.layer = match self.outgoing {
-            true => Layer::Dial(seed),
-            false if self.config.wire.encryption == EncryptionMode::Off => Layer::Plain,
-            false => Layer::Unknown { have: 0, seed },
-        };
+        self.layer = Layer::new(self.config.wire.encryption, self.outgoing, seed);
         self
     }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use trackerless_core::config::EncryptionMode;
 use trackerless_core::id::Id20;
 use trackerless_core::metainfo::Version;
 
@@ -97,10 +98,10 @@ pub struct NetArgs {
     /// Do without TCP: only `dht` commands can, as this version has no uTP yet
     #[arg(long)]
     pub no_tcp: bool,
-    /// Whether peers are spoken to in cipher: off, allow or prefer, which all come to plain text in
-    /// this version; require is refused
+    /// Whether connections to peers are encrypted: off; allow, where they want it; prefer, where
+    /// they can; require, or not at all [default: allow]
     #[arg(long, value_name = "MODE", value_parser = values::encryption)]
-    pub encryption: Option<values::Encryption>,
+    pub encryption: Option<EncryptionMode>,
     /// Bytes per second downloaded at most, as 1M; 0: no limit [default: 0]
     #[arg(long, value_name = "RATE", value_parser = values::size)]
     pub download_limit: Option<u64>,

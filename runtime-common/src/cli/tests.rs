@@ -95,14 +95,9 @@ fn what_is_wrong_is_told_in_one_line_with_the_near_miss() {
             &["create", "a", "-o", "b", "--node", "nowhere"],
             "HOST:PORT",
         ),
-        // What has no meaning yet is not silently accepted.
-        (
-            &["download", HASH, "--encryption", "require"],
-            "plain text only",
-        ),
         (
             &["download", HASH, "--encryption", "on"],
-            "off, allow or prefer",
+            "off, allow, prefer or require",
         ),
         (&[], "subcommands: download, seed"),
         (&["dht"], "subcommands: run, ping"),
@@ -175,7 +170,7 @@ fn help_has_examples_of_the_binary() {
     for option in ["--no-utp", "--no-tcp"] {
         assert!(begins(option).contains("this version"), "{option}");
     }
-    assert!(begins("--encryption").contains("plain text"));
+    assert!(begins("--encryption").contains("default: allow"));
     assert!(begins("--download-limit").contains("0: no limit"));
     assert!(begins("--upload-limit").contains("0: no limit"));
     let Err(Parsed::Text(help)) = parse(&["seed", "--help"]) else {
@@ -199,7 +194,7 @@ fn config(text: &str, given: NetArgs) -> Result<NetArgs, Failure> {
 #[test]
 fn the_file_fills_in_what_the_command_line_left_open() {
     let text = "listen = [\"127.0.0.1:1\"]\nupload-limit = \"2M\"\ndownload-limit = 5\n\
-                no-dht = true\nbootstrap = [\"a.example:1\"]\nencryption = \"allow\"\n";
+                no-dht = true\nbootstrap = [\"a.example:1\"]\nencryption = \"require\"\n";
     let given = NetArgs {
         upload_limit: Some(7),
         ..NetArgs::default()
@@ -208,7 +203,7 @@ fn the_file_fills_in_what_the_command_line_left_open() {
     assert_eq!(net.listen, ["127.0.0.1:1".parse().unwrap()]);
     assert_eq!((net.upload_limit, net.download_limit), (Some(7), Some(5)));
     assert!(net.no_dht && !net.no_tcp);
-    assert_eq!(net.encryption, Some(values::Encryption::Allow));
+    assert_eq!(net.encryption, Some(EncryptionMode::Require));
     assert_eq!(net.contacts().count(), 1);
 }
 

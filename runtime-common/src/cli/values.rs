@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use trackerless_core::config::EncryptionMode;
+
 /// Most files a selection names.
 const MAX_SELECTED: usize = 1_000_000;
 /// Largest file of the demo, bytes: it is to show something, and every peer has a copy on disk.
@@ -222,30 +224,19 @@ impl FromStr for Select {
     }
 }
 
-/// Whether peers are spoken to in cipher; plain text, all we have, is what each of these permits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encryption {
-    /// Never.
-    Off,
-    /// Where the other side asks for it.
-    Allow,
-    /// Where the other side can.
-    Prefer,
-}
-
-/// Reads `off`, `allow` or `prefer`.
+/// Reads `off`, `allow`, `prefer` or `require`.
 ///
 /// # Errors
 /// What was expected.
-pub fn encryption(text: &str) -> Result<Encryption, String> {
+pub fn encryption(text: &str) -> Result<EncryptionMode, String> {
     match text {
-        "off" => Ok(Encryption::Off),
-        "allow" => Ok(Encryption::Allow),
-        "prefer" => Ok(Encryption::Prefer),
-        "require" => Err(format!(
-            "expected off, allow or prefer, not \"{text}\": this version speaks plain text only"
+        "off" => Ok(EncryptionMode::Off),
+        "allow" => Ok(EncryptionMode::Allow),
+        "prefer" => Ok(EncryptionMode::Prefer),
+        "require" => Ok(EncryptionMode::Require),
+        _ => Err(format!(
+            "expected off, allow, prefer or require, not \"{text}\""
         )),
-        _ => Err(format!("expected off, allow or prefer, not \"{text}\"")),
     }
 }
 

@@ -525,7 +525,7 @@ fn those_said_to_have_everything_are_not_tried_by_one_that_has() {
         .events
         .iter()
         .filter_map(|event| match event {
-            Event::Connect(addr) => Some(*addr),
+            Event::Connect(addr, _) => Some(*addr),
             _ => None,
         })
         .collect();
@@ -621,7 +621,7 @@ fn a_link_that_turns_out_private_exchanges_no_peers_any_more() {
         assert!(room.closed().is_empty());
         // Neither is who was told of before tried any more.
         room.give(Input::Grant(world::generous()));
-        let tried = |event: &Event| matches!(event, Event::Connect(addr) if *addr == far(20));
+        let tried = |event: &Event| matches!(event, Event::Connect(addr, _) if *addr == far(20));
         assert_eq!(room.events.iter().any(tried), stays);
     }
 }

@@ -380,7 +380,7 @@ impl World {
         for event in events {
             match event {
                 Event::Send(conn, message) => self.send(node, conn, message),
-                Event::Connect(to) => self.connect(node, to),
+                Event::Connect(to, _) => self.connect(node, to),
                 Event::Disconnect(conn, _) => {
                     if let Some((other, theirs)) = self.nodes[node].links.remove(&conn) {
                         let addr = addr(node);
