@@ -323,8 +323,15 @@ pub struct SwarmConfig {
     pub max_half_open: u16,
     /// Reconnect after this times (failures + 1).
     pub reconnect_delay: Duration,
-    /// Failures in a row after which a peer is forgotten; a connection that brought or took
-    /// something begins the count anew.
+    /// A peer that the user named, and while there is no other and something is missing any peer,
+    /// is tried again sooner: after this, doubled with each failure after the first, as long as
+    /// that is less. It may just not be up yet.
+    pub reconnect_soon: Duration,
+    /// Failures in a row up to which a peer that nobody named is tried again so soon: when we are
+    /// cut off, who was known is to last longer than that.
+    pub soon_failures: u8,
+    /// Failures in a row after which a peer that nobody named is forgotten; a connection that
+    /// brought or took something begins the count anew.
     pub max_peer_failures: u8,
     /// Seconds of download that are requested ahead.
     pub pipeline_time: Duration,
@@ -438,8 +445,17 @@ pub struct SwarmConfig {
     /// Seeding: one in so many slots changes hands in one round, so that the others keep the
     /// uplink busy until its next peer has asked for something.
     pub slots_per_turn: u16,
-    /// Super-seeding: pieces that a peer is told of and has not passed on.
+    /// Super-seeding: pieces that a peer is told of first and has not passed on.
     pub super_seed_pieces: u8,
+    /// Super-seeding: a peer that was sent all it was told of, and could pass on none of it for
+    /// this long, has room for twice as many: clients let each other wait for seconds, and our
+    /// uplink need not idle meanwhile.
+    pub super_seed_idle: Duration,
+    /// And room for so many at most before it has passed on one: what somebody who passes on
+    /// nothing is given for nothing.
+    pub super_seed_trust: u16,
+    /// And for so many at most after that.
+    pub max_super_seed_pieces: u16,
     /// Super-seeding: a peer that could pass on none for this long is told of another all the same.
     pub super_seed_patience: Duration,
     /// A peer that brings a piece within this time is given whole ones.
@@ -752,6 +768,8 @@ impl Default for SwarmConfig {
             connect_timeout: secs(15),
             max_half_open: 20,
             reconnect_delay: secs(60),
+            reconnect_soon: secs(5),
+            soon_failures: 3,
             max_peer_failures: 5,
             pipeline_time: secs(3),
             min_pipeline: 2,
@@ -802,6 +820,9 @@ impl Default for SwarmConfig {
             max_seeding_time: secs(300),
             slots_per_turn: 4,
             super_seed_pieces: 2,
+            super_seed_idle: secs(3),
+            super_seed_trust: 8,
+            max_super_seed_pieces: 64,
             super_seed_patience: secs(60),
             whole_piece_time: secs(20),
             max_whole_piece: 8 * 1024 * 1024,

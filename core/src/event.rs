@@ -55,7 +55,8 @@ pub enum Event {
         /// What it calls itself, at most `WireConfig::max_client_name` bytes.
         client: String,
     },
-    /// A peer is gone.
+    /// A peer is gone, or an attempt to connect to one came to nothing before its handshake: told
+    /// once for each, so that there are no more of these than `limits` lets us try.
     PeerClosed {
         /// The torrent.
         torrent: TorrentId,

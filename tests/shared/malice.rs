@@ -107,7 +107,7 @@ struct Case {
     /// Reserved bytes of its handshake; without them it makes none.
     reserved: Option<[u8; 8]>,
     act: Act,
-    /// Why its connection ends; `None` where it is not for us to end it, or it was no peer yet.
+    /// Why its connection ends; `None` where it is not for us to end it.
     reason: Option<&'static str>,
 }
 
@@ -132,16 +132,16 @@ const fn case(
 
 /// Those that a download from a torrent file meets.
 const CASES: &[Case] = &[
-    case("no BitTorrent", None, None, |peer| {
+    case("no BitTorrent", None, Some("bad handshake"), |peer| {
         peer.stream.write_all(&[b'H'; 200])?;
         peer.listen()
     }),
-    case("another torrent", None, None, |peer| {
+    case("another torrent", None, Some("bad handshake"), |peer| {
         let other = peer.torrent.hash.map(|byte| !byte);
         peer.handshake([0; 8], other, *b"-XX0001-another-torr")?;
         peer.listen()
     }),
-    case("leaves before the handshake", None, None, |_| Ok(())),
+    case("leaves before the handshake", None, Some("by the peer"), |_| Ok(())),
     case("leaves after it", PLAIN, Some("by the peer"), |_| Ok(())),
     case("a frame of 4 GiB", PLAIN, Some("frame too long"), |peer| {
         peer.stream.write_all(&[0xff; 4])?;

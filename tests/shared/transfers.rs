@@ -283,3 +283,23 @@ fn a_super_seed_serves_everything() {
         assert!(got == content, "{name}");
     }
 }
+
+/// The downloader is there first: whom it was told of is not up yet.
+#[test]
+fn a_named_peer_that_comes_up_later_is_found() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let (content, _) = torrent(folder.path());
+    let local = "127.0.0.1:0";
+    let reserved = std::net::TcpListener::bind(local).expect("loopback has free ports");
+    let address = reserved.local_addr().expect("it is bound").to_string();
+    drop(reserved);
+    let download = download(folder.path(), local, &address);
+    for _ in 0..2 {
+        let closed = download.until("peer_closed", |event| event["address"] == address);
+        assert_eq!(closed["reason"], "connection refused");
+    }
+    let (_seeder, _) = seeder(folder.path(), &address, "s1", &[]);
+    let (status, told) = download.end();
+    assert_eq!(status, Some(0), "{told:?}");
+    assert!(fs::read(folder.path().join("out/file")).expect("it is there") == content);
+}

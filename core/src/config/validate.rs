@@ -250,9 +250,11 @@ impl Config {
         )?;
         check(swarm.upload_slots >= 1, "swarm.upload_slots", "at least 1")?;
         check(
-            swarm.super_seed_pieces >= 1,
+            swarm.super_seed_pieces >= 1
+                && swarm.super_seed_trust >= swarm.super_seed_pieces.into()
+                && swarm.max_super_seed_pieces >= swarm.super_seed_pieces.into(),
             "swarm.super_seed_pieces",
-            "at least 1",
+            "1 to super_seed_trust and max_super_seed_pieces",
         )?;
         let slots = swarm.upload_slots <= swarm.max_upload_slots;
         check(slots, "swarm.max_upload_slots", "at least upload_slots")?;

@@ -453,7 +453,7 @@ impl Swarm {
         let save = self.save_at.filter(|_| may_save);
         let retry = self
             .known
-            .next_retry()
+            .next_retry(self.peers.is_empty())
             .filter(|_| open && self.may_connect());
         let rounds = self.choker.next_timeout();
         let rounds = (self.phase == Phase::Active && !self.peers.is_empty()).then_some(rounds);
@@ -503,7 +503,11 @@ impl Swarm {
                 return;
             }
             let config = &self.config.swarm;
-            match self.known.next_to_connect(config, self.now, &self.crowd) {
+            let alone = self.peers.is_empty();
+            let next = self
+                .known
+                .next_to_connect(config, self.now, &self.crowd, alone);
+            match next {
                 None => return,
                 Some(Candidate::PutOff) => {}
                 Some(Candidate::Take(addr, dial)) => {

@@ -29,8 +29,9 @@ struct Known {
 enum State {
     /// May be connected to.
     Ready,
-    /// May be connected to after this.
-    Waiting(Instant),
+    /// May be connected to after the first moment, and while there is nobody else after the
+    /// second, which is not later.
+    Waiting(Instant, Instant),
     /// Being connected to.
     Connecting,
     /// A connection stands.
@@ -45,6 +46,9 @@ pub(super) enum End {
     /// It came to nothing. A handshake alone is no success: a peer that shakes hands and hangs
     /// up, time after time, has failed as often.
     Failed,
+    /// It broke the rules, whatever it brought, or was of no use: there is no hurry to have it
+    /// again.
+    Wrong,
     /// We had no room or no means: nothing that the peer did.
     Ours,
 }
@@ -57,7 +61,21 @@ impl End {
             CloseReason::Limit(_)
             | CloseReason::Shutdown
             | CloseReason::Io(AddressUnavailable | Local | NoBuffers) => Self::Ours,
-            _ => Self::Failed,
+            _ => Self::of_connection(reason, true),
+        }
+    }
+
+    /// What became of a connection. `fruitless`: nothing flowed either way.
+    pub(super) fn of_connection(reason: CloseReason, fruitless: bool) -> Self {
+        match reason {
+            // It had to make room.
+            CloseReason::Limit("swarm.max_peers") if fruitless => Self::Ours,
+            CloseReason::Protocol(_) | CloseReason::BadHandshake | CloseReason::Banned => {
+                Self::Wrong
+            }
+            _ if !fruitless => Self::Used,
+            CloseReason::Io(_) | CloseReason::HandshakeTimeout | CloseReason::Idle => Self::Failed,
+            _ => Self::Wrong,
         }
     }
 }
@@ -90,6 +108,8 @@ pub(super) struct Peers {
     /// Those that are ready or wait: any of them may be forgotten for a better one.
     idle: BTreeSet<Rank>,
     waiting: BTreeSet<(Instant, SocketAddr)>,
+    /// The same by when they may be connected to while there is nobody else.
+    waiting_alone: BTreeSet<(Instant, SocketAddr)>,
     connecting: usize,
     connecting_to: Crowd,
     banned: BTreeSet<(u64, SocketAddr)>,
@@ -134,6 +154,7 @@ impl Peers {
             ready: BTreeSet::new(),
             idle: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            waiting_alone: BTreeSet::new(),
             connecting: 0,
             connecting_to: Crowd::default(),
             banned: BTreeSet::new(),
@@ -143,7 +164,8 @@ impl Peers {
         }
     }
 
-    /// Learns of an endpoint. Returns whether it is new.
+    /// Learns of an endpoint. Returns whether it is new. One that the user names again is tried
+    /// at once.
     pub(super) fn on_found(
         &mut self,
         config: &SwarmConfig,
@@ -154,8 +176,12 @@ impl Peers {
             return false;
         }
         if let Some(known) = self.known.get(&addr) {
+            let waits = matches!(known.state, State::Waiting(..));
             if rank(source) < rank(known.source) {
                 self.change(addr, |known| known.source = source);
+            }
+            if source == PeerSource::Manual && waits {
+                self.change(addr, |known| known.state = State::Ready);
             }
             return false;
         }
@@ -181,21 +207,24 @@ impl Peers {
         true
     }
 
-    /// The best peer that may be connected to now, beside those that are `connected`.
+    /// The best peer that may be connected to now, beside those that are `connected`. `alone`:
+    /// there are none.
     pub(super) fn next_to_connect(
         &mut self,
         config: &SwarmConfig,
         now: Instant,
         connected: &Crowd,
+        alone: bool,
     ) -> Option<Candidate> {
-        self.wake(now);
+        self.wake(now, alone);
         let &(useless, .., addr) = self.ready.first()?;
         if useless {
             return None;
         }
         let (limit, here) = (config.peer_crowding, [connected]);
         if !self.connecting_to.admits(addr.ip(), limit, self.lab, &here) {
-            self.put_off(config, addr, now);
+            let delay = config.reconnect_delay;
+            self.put_off(addr, now, delay, delay);
             return Some(Candidate::PutOff);
         }
         self.change(addr, |known| known.state = State::Connecting);
@@ -208,9 +237,17 @@ impl Peers {
         self.ready.first().is_some_and(|(useless, ..)| !useless)
     }
 
-    /// When the next waiting peer may be connected to.
-    pub(super) fn next_retry(&self) -> Option<Instant> {
-        self.waiting.first().map(|(at, _)| *at)
+    /// When the next waiting peer may be connected to. `alone`: nobody is connected.
+    pub(super) fn next_retry(&self, alone: bool) -> Option<Instant> {
+        self.waiting_by(alone).first().map(|(at, _)| *at)
+    }
+
+    /// Those that wait, in order. Whoever has everything can wait for others to come.
+    fn waiting_by(&self, alone: bool) -> &BTreeSet<(Instant, SocketAddr)> {
+        match alone && self.connecting == 0 && !self.complete {
+            true => &self.waiting_alone,
+            false => &self.waiting,
+        }
     }
 
     /// Peers being connected to.
@@ -258,7 +295,8 @@ impl Peers {
     }
 
     /// A connection to `addr` ended or an attempt failed. It is tried again after
-    /// `reconnect_delay` times (failures + 1), and forgotten after too many failures in a row.
+    /// `reconnect_delay` times (failures + 1), or sooner, and forgotten after too many failures in
+    /// a row, unless the user named it.
     pub(super) fn on_closed(
         &mut self,
         config: &SwarmConfig,
@@ -271,24 +309,35 @@ impl Peers {
         };
         let failures = match end {
             End::Used => 0,
-            End::Failed => known.failures.saturating_add(1),
+            End::Failed | End::Wrong => known.failures.saturating_add(1),
             End::Ours => known.failures,
         };
-        if failures >= config.max_peer_failures {
+        let named = known.source == PeerSource::Manual && end != End::Wrong;
+        if failures >= config.max_peer_failures && !named {
             self.forget(addr);
             return;
         }
+        let failures = failures.min(config.max_peer_failures);
         self.change(addr, |known| known.failures = failures);
-        self.put_off(config, addr, now);
+        let soon = match end {
+            End::Used | End::Failed if named || failures <= config.soon_failures => {
+                let doubled = u32::from(failures).saturating_sub(1).min(31);
+                config.reconnect_soon.saturating_mul(1 << doubled)
+            }
+            _ => Duration::MAX,
+        };
+        let usual = config
+            .reconnect_delay
+            .saturating_mul(u32::from(failures) + 1);
+        let alone = usual.min(soon);
+        self.put_off(addr, now, if named { alone } else { usual }, alone);
     }
 
-    fn put_off(&mut self, config: &SwarmConfig, addr: SocketAddr, now: Instant) {
+    fn put_off(&mut self, addr: SocketAddr, now: Instant, usual: Duration, alone: Duration) {
+        // Nobody must be tried again in the same instant, whatever the config.
+        let at = |delay: Duration| now + delay.max(Duration::from_millis(100));
         self.change(addr, |known| {
-            let delay = config
-                .reconnect_delay
-                .saturating_mul(u32::from(known.failures) + 1);
-            // Nobody must be tried again in the same instant, whatever the config.
-            known.state = State::Waiting(now + delay.max(Duration::from_millis(100)));
+            known.state = State::Waiting(at(usual), at(alone));
         });
     }
 
@@ -363,8 +412,8 @@ impl Peers {
         connected.chain(others).map(|(addr, _)| *addr).take(limit)
     }
 
-    fn wake(&mut self, now: Instant) {
-        while let Some(&(at, addr)) = self.waiting.first() {
+    fn wake(&mut self, now: Instant, alone: bool) {
+        while let Some(&(at, addr)) = self.waiting_by(alone).first() {
             if at > now {
                 return;
             }
@@ -429,8 +478,9 @@ impl Peers {
                 self.ready.remove(&rank);
                 self.idle.remove(&rank);
             }
-            State::Waiting(at) => {
+            State::Waiting(at, alone) => {
                 self.waiting.remove(&(at, addr));
+                self.waiting_alone.remove(&(alone, addr));
                 self.idle.remove(&rank);
             }
             State::Connecting => {
@@ -451,8 +501,9 @@ impl Peers {
                 self.ready.insert(rank);
                 self.idle.insert(rank);
             }
-            State::Waiting(at) => {
+            State::Waiting(at, alone) => {
                 self.waiting.insert((at, addr));
+                self.waiting_alone.insert((alone, addr));
                 self.idle.insert(rank);
             }
             State::Connecting => {
@@ -481,7 +532,7 @@ mod tests {
     }
 
     fn next(peers: &mut Peers, now: Instant) -> Option<SocketAddr> {
-        match peers.next_to_connect(&SwarmConfig::default(), now, &Crowd::default())? {
+        match peers.next_to_connect(&SwarmConfig::default(), now, &Crowd::default(), false)? {
             Candidate::Take(addr, _) => Some(addr),
             Candidate::PutOff => None,
         }
@@ -559,7 +610,7 @@ mod tests {
         connected.add(port(1).ip());
         let mut taken = 0;
         while peers.has_candidate() {
-            match peers.next_to_connect(&config, at(0), &connected) {
+            match peers.next_to_connect(&config, at(0), &connected, false) {
                 Some(Candidate::Take(..)) => taken += 1,
                 Some(Candidate::PutOff) => {}
                 None => panic!("there is a candidate"),
@@ -601,7 +652,7 @@ mod tests {
         let config = SwarmConfig::default();
         let mut peers = Peers::new(7, false, MODE);
         assert!(peers.on_found(&config, PeerSource::Dht, addr(1)));
-        assert!(peers.on_found(&config, PeerSource::Manual, addr(2)));
+        assert!(peers.on_found(&config, PeerSource::Tracker, addr(2)));
         assert!(!peers.on_found(&config, PeerSource::Dht, addr(2)));
         assert_eq!(next(&mut peers, at(0)), Some(addr(2)));
         assert_eq!(next(&mut peers, at(0)), Some(addr(1)));
@@ -616,6 +667,89 @@ mod tests {
         }
         peers.on_closed(&config, addr(2), End::Failed, at(now));
         assert_eq!(peers.len(), 1);
+    }
+
+    #[test]
+    fn who_was_named_is_tried_again_soon_and_never_forgotten() {
+        let config = SwarmConfig::default();
+        let mut peers = Peers::new(7, false, MODE);
+        peers.on_found(&config, PeerSource::Manual, addr(1));
+        let mut now = 0;
+        // Not up yet: soon, then later and later, and at last as late as anybody.
+        for wait in [5, 10, 20, 40, 80, 80] {
+            assert_eq!(next(&mut peers, at(now)), Some(addr(1)));
+            peers.on_closed(&config, addr(1), End::Failed, at(now));
+            assert_eq!(next(&mut peers, at(now + wait - 1)), None);
+            now += wait;
+        }
+        let config = SwarmConfig {
+            max_peer_failures: 250,
+            ..config
+        };
+        for failures in 6..260 {
+            assert_eq!(next(&mut peers, at(now)), Some(addr(1)));
+            peers.on_closed(&config, addr(1), End::Failed, at(now));
+            let wait = (5u64 << (failures - 1).min(20)).min(60 * (failures.min(250) + 1));
+            assert_eq!(next(&mut peers, at(now + wait - 1)), None, "{failures}");
+            now += wait;
+        }
+    }
+
+    #[test]
+    fn who_broke_the_rules_is_not_tried_again_soon_whatever_it_brought() {
+        let config = SwarmConfig::default();
+        let flood = CloseReason::Protocol("blocks nobody asked for");
+        let mut peers = Peers::new(7, false, MODE);
+        peers.on_found(&config, PeerSource::Manual, addr(1));
+        let mut now = 0;
+        for failures in 1..=u64::from(config.max_peer_failures) {
+            assert_eq!(next(&mut peers, at(now)), Some(addr(1)));
+            let end = End::of_connection(flood, false);
+            peers.on_closed(&config, addr(1), end, at(now));
+            let wait = 60 * (failures + 1);
+            assert!(
+                peers
+                    .next_retry(true)
+                    .is_none_or(|next| next == at(now + wait))
+            );
+            now += wait;
+        }
+        assert_eq!(peers.len(), 0);
+    }
+
+    #[test]
+    fn while_there_is_nobody_all_are_tried_again_soon_but_not_for_ever() {
+        let config = SwarmConfig::default();
+        let mut peers = Peers::new(7, false, MODE);
+        let next = |peers: &mut Peers, now, alone| {
+            let next = peers.next_to_connect(&config, now, &Crowd::default(), alone);
+            next.map(|it| matches!(it, Candidate::Take(..)))
+        };
+        peers.on_found(&config, PeerSource::Dht, addr(1));
+        let mut now = 0;
+        for wait in [5, 10, 20, 300] {
+            assert_eq!(next(&mut peers, at(now), true), Some(true));
+            peers.on_closed(&config, addr(1), End::Failed, at(now));
+            assert_eq!(peers.next_retry(true), Some(at(now + wait)));
+            assert_eq!(next(&mut peers, at(now + wait - 1), true), None);
+            // Beside others, or with all that it wants, it has time.
+            if wait < 60 {
+                assert_eq!(next(&mut peers, at(now + wait), false), None);
+                peers.set_complete(true);
+                assert_eq!(next(&mut peers, at(now + wait), true), None);
+                peers.set_complete(false);
+            }
+            now += wait;
+        }
+        // While one is being tried, another has time as well.
+        peers.on_found(&config, PeerSource::Dht, addr(2));
+        assert_eq!(next(&mut peers, at(now), true), Some(true));
+        peers.on_closed(&config, addr(2), End::Used, at(now));
+        assert_eq!(next(&mut peers, at(now), true), Some(true));
+        assert_eq!(next(&mut peers, at(now + 5), true), None);
+        peers.on_closed(&config, addr(1), End::Failed, at(now + 5));
+        assert_eq!(peers.len(), 1);
+        assert_eq!(next(&mut peers, at(now + 5), true), Some(true));
     }
 
     #[test]
@@ -698,8 +832,9 @@ mod tests {
                     peers.known.values().filter(|known| state(&known.state)).count()
                 };
                 assert_eq!(count(|s| *s == State::Ready), peers.ready.len());
-                assert_eq!(count(|s| matches!(s, State::Waiting(_))), peers.waiting.len());
+                assert_eq!(count(|s| matches!(s, State::Waiting(..))), peers.waiting.len());
                 assert_eq!(count(|s| *s == State::Connecting), peers.connecting);
+                assert_eq!(peers.waiting.len(), peers.waiting_alone.len());
                 assert_eq!(peers.idle.len(), peers.ready.len() + peers.waiting.len());
                 assert!(peers.known.len() <= 6);
             }

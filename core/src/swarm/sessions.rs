@@ -25,9 +25,7 @@ impl Swarm {
     pub(super) fn on_joined(&mut self, conn: ConnId, hello: Hello, events: &mut Vec<Event>) {
         if let Some(reason) = self.refusal(&hello, events) {
             if !hello.incoming {
-                let end = End::of_attempt(reason);
-                self.known
-                    .on_closed(&self.config.swarm, hello.addr, end, self.now);
+                self.on_attempt_failed(hello.addr, reason, events);
             }
             events.push(Event::Disconnect(conn, reason));
             return;
@@ -324,27 +322,44 @@ impl Swarm {
     ) {
         match conn {
             Some(conn) => self.forget_peer(conn, reason, events),
-            None if reason == CloseReason::SelfConnection => {
-                self.known.never(&self.config.swarm, addr)
-            }
             None if self.known.is_connecting(addr) => {
-                if let Some(reason) = dial::told(self.config.wire.encryption, reason) {
-                    let torrent = self.torrent;
-                    let closed = event::Event::PeerClosed {
-                        torrent,
-                        addr,
-                        reason,
-                    };
-                    self.public(closed, events);
+                // In the other way it is the same attempt.
+                if !self.known.on_attempt_failed(addr, reason) {
+                    let told = dial::told(self.config.wire.encryption, reason);
+                    self.on_attempt_failed(addr, told.unwrap_or(reason), events);
                 }
-                if self.known.on_attempt_failed(addr, reason) {
-                    return;
-                }
-                let end = End::of_attempt(reason);
-                self.known
-                    .on_closed(&self.config.swarm, addr, end, self.now);
+            }
+            None if reason == CloseReason::SelfConnection => {
+                self.known.never(&self.config.swarm, addr);
             }
             None => {}
+        }
+    }
+
+    /// An attempt to connect to `addr` came to nothing: told once for each, unless there was no
+    /// room for it.
+    fn on_attempt_failed(
+        &mut self,
+        addr: SocketAddr,
+        reason: CloseReason,
+        events: &mut Vec<Event>,
+    ) {
+        let config = &self.config.swarm;
+        if reason == CloseReason::SelfConnection {
+            self.known.never(config, addr);
+        } else {
+            let end = End::of_attempt(reason);
+            self.known.on_closed(config, addr, end, self.now);
+        }
+        let ours = matches!(reason, CloseReason::Limit(_) | CloseReason::Shutdown);
+        if !ours && self.is_open_to_peers() {
+            let torrent = self.torrent;
+            let closed = event::Event::PeerClosed {
+                torrent,
+                addr,
+                reason,
+            };
+            self.public(closed, events);
         }
     }
 
@@ -402,12 +417,7 @@ impl Swarm {
         }
         if let Some(listen) = peer.listen {
             let fruitless = peer.down.total() == 0 && peer.up.total() == 0;
-            let end = match reason {
-                _ if !fruitless => End::Used,
-                // It had to make room.
-                CloseReason::Limit("swarm.max_peers") => End::Ours,
-                _ => End::Failed,
-            };
+            let end = End::of_connection(reason, fruitless);
             self.known
                 .on_closed(&self.config.swarm, listen, end, self.now);
         }

@@ -1,3 +1,4 @@
+mod attempts;
 mod blame;
 mod endgame;
 mod fuzz;
