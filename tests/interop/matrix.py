@@ -82,6 +82,11 @@ def reads_no_hybrid(client, way):
     }.get(client)
 
 
+def has_no_super_seeding(client, way):
+    lacks = way is Way.TO_US and not client.super_seeds
+    return "it has no super-seeding" if lacks else None
+
+
 def link_names_no_peer(client, way):
     if way is Way.FROM_US and not client.takes_peers:
         return "it knows no x.pe in a link"
@@ -113,6 +118,7 @@ ROWS = [
     Row("9 the seeder dies and returns", returning.seeder_dies, 120),
     Row("9 the leecher dies and returns", returning.leecher_dies, 120),
     Row("9 the seeder moves", returning.seeder_moves, 120),
+    Row("10 three behind a super-seeder", crowd.behind_a_super_seeder, 150, has_no_super_seeding),
 ]
 
 

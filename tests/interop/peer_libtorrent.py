@@ -43,6 +43,8 @@ def begin(task):
         pex=task["pex"],
         trackers=task["trackers"],
     )
+    if task["super_seeds"]:
+        handle.set_flags(lab.lt.torrent_flags.super_seeding)
     # The torrent's limits: those of the session leave local peers out.
     handle.set_download_limit(task["down"])
     handle.set_upload_limit(task["up"])

@@ -308,6 +308,23 @@ impl Swarm {
         };
         content.on_had(piece);
         let wanted = content.picker.wants(piece);
+        let mut exhausted = Vec::new();
+        for (conn, peer) in &mut self.peers {
+            let had = peer.has_piece(piece);
+            if had {
+                peer.wanted -= u32::from(wanted && peer.wanted > 0);
+                if peer.wanted == 0 && peer.upload_only {
+                    exhausted.push(*conn);
+                }
+            }
+            // Withheld from those who have it, but for who brought it and does not have all: it may
+            // super-seed (BEP 16) and give no more before it hears that this has come. Those above
+            // the slice follow with it.
+            let hears = !had || (!peer.is_seed() && content.picker.has_brought(peer.key, piece));
+            if hears && peer.announced && peer.haves_from.is_none_or(|from| piece < from) {
+                events.push(Event::Send(*conn, Message::Have(piece)));
+            }
+        }
         if let Some(key) = content.picker.on_hash_ok(piece)
             && let Some(conn) = self.by_key.get(&key)
             && let Some(peer) = self.peers.get_mut(conn)
@@ -316,18 +333,6 @@ impl Swarm {
         }
         let torrent = self.torrent;
         self.public(event::Event::PieceDone { torrent, piece }, events);
-        let mut exhausted = Vec::new();
-        for (conn, peer) in &mut self.peers {
-            if peer.has_piece(piece) {
-                peer.wanted -= u32::from(wanted && peer.wanted > 0);
-                if peer.wanted == 0 && peer.upload_only {
-                    exhausted.push(*conn);
-                }
-            } else if peer.announced && peer.haves_from.is_none_or(|from| piece < from) {
-                // Withheld from those who have it; those above the slice follow with it.
-                events.push(Event::Send(*conn, Message::Have(piece)));
-            }
-        }
         self.mark_dirty();
         self.epoch += 1;
         self.update_interests(events);

@@ -322,18 +322,21 @@ impl Swarm {
     ) {
         match conn {
             Some(conn) => self.forget_peer(conn, reason, events),
-            None if self.known.is_connecting(addr) => {
-                // In the other way it is the same attempt.
-                if !self.known.on_attempt_failed(addr, reason) {
-                    let told = dial::told(self.config.wire.encryption, reason);
-                    self.on_attempt_failed(addr, told.unwrap_or(reason), events);
-                }
-            }
+            None if self.known.is_connecting(addr) => self.on_dial_failed(addr, reason, events),
             None if reason == CloseReason::SelfConnection => {
                 self.known.never(&self.config.swarm, addr);
             }
             None => {}
         }
+    }
+
+    fn on_dial_failed(&mut self, addr: SocketAddr, reason: CloseReason, events: &mut Vec<Event>) {
+        if self.known.on_attempt_failed(addr, reason) {
+            // In the other way it is still the same attempt.
+            return;
+        }
+        let told = dial::told(self.config.wire.encryption, reason);
+        self.on_attempt_failed(addr, told.unwrap_or(reason), events);
     }
 
     /// An attempt to connect to `addr` came to nothing: told once for each, unless there was no

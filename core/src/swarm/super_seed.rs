@@ -3,6 +3,8 @@
 //!
 //! We look like somebody who has nothing. Each peer is told of a piece or two that nobody has yet,
 //! and of another only when one of them is seen at somebody else, who must have got it from there.
+//! Many clients look only every ten seconds whom they serve: who has been sent all it was told of,
+//! and waits, is told of more and more at once, since each is still given away only once.
 //! Once every piece has been seen somewhere it is over, and we are a seed like any other.
 
 use alloc::boxed::Box;
@@ -12,8 +14,9 @@ use super::bitfield::Bitfield;
 use super::peer::Peer;
 use super::picker::Has;
 use super::{Event, Swarm};
+use crate::config::SwarmConfig;
 use crate::io::ConnId;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::Message;
 
 /// What is remembered while it lasts.
@@ -34,6 +37,12 @@ pub(super) struct Told {
     pieces: Bitfield,
     /// Those of them that it has not passed on yet.
     open: Vec<Given>,
+    /// How many these may be.
+    room: u16,
+    /// When it was seen to have passed one on, for the last time.
+    passed: Option<Instant>,
+    /// When its room grew last, or it passed something on.
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -48,6 +57,54 @@ struct Given {
 }
 
 impl Told {
+    fn new(config: &SwarmConfig, pieces: u32, now: Instant) -> Self {
+        Self {
+            pieces: Bitfield::new(pieces),
+            open: Vec::new(),
+            room: config.super_seed_pieces.into(),
+            passed: None,
+            since: now,
+        }
+    }
+
+    /// Pieces that it may be told of now: none but the first while it is choked and has that still
+    /// to come, which makes it interested.
+    fn lacks(&self, choked: bool) -> usize {
+        let room = usize::from(self.room).saturating_sub(self.open.len());
+        let busy = self.open.iter().any(|given| given.whole.is_none());
+        match choked {
+            true if busy => 0,
+            true => room.min(1),
+            false => room,
+        }
+    }
+
+    /// Makes room for more if it has been sent everything for a while and waits.
+    fn grow(&mut self, config: &SwarmConfig, now: Instant) {
+        let waits = |given: &Given| {
+            let since = given.whole.map(|whole| whole.max(self.since));
+            since.is_some_and(|since| now.saturating_since(since) >= config.super_seed_idle)
+        };
+        if self.open.is_empty() || !self.open.iter().all(waits) {
+            return;
+        }
+        let most = match self.passed {
+            Some(_) => config.max_super_seed_pieces,
+            None => config.super_seed_trust.min(config.max_super_seed_pieces),
+        };
+        let room = self.room.saturating_mul(2).min(most);
+        if room > self.room {
+            self.room = room;
+            self.since = now;
+        }
+    }
+
+    /// Whether it passes on what it is given, if slowly.
+    fn is_active(&self, patience: Duration, now: Instant) -> bool {
+        let passed = self.passed;
+        passed.is_some_and(|passed| now.saturating_since(passed) < patience)
+    }
+
     /// Whether the peer was told of a piece.
     pub(super) fn has(&self, piece: u32) -> bool {
         self.pieces.get(piece)
@@ -64,27 +121,28 @@ impl SuperSeed {
     }
 
     /// A piece that nobody has, that was given to nobody, and that `peer` can be told of. Looks at
-    /// 64 pieces a step. When there is none, one that was given and that nobody is busy with.
-    fn choose(&mut self, peer: &Told, busy: &[u32]) -> Option<u32> {
-        let count = self.seen.len();
-        let first = |sets: &[&Bitfield], from| {
-            let later = Bitfield::first_in_none(sets, from, count);
-            later.or_else(|| Bitfield::first_in_none(sets, 0, from))
-        };
-        let fresh = first(&[&self.seen, &peer.pieces, &self.given], self.next);
-        let piece = fresh.or_else(|| {
-            let mut from = self.next;
-            for _ in 0..=busy.len() {
-                let piece = first(&[&self.seen, &peer.pieces], from)?;
-                if !busy.contains(&piece) {
-                    return Some(piece);
-                }
-                from = (piece + 1) % count;
-            }
-            None
-        })?;
+    /// 64 pieces a step.
+    fn choose_fresh(&mut self, peer: &Told) -> Option<u32> {
+        let piece = self.first(&[&self.seen, &peer.pieces, &self.given]);
+        self.give(piece)
+    }
+
+    /// When there is none, one that was given and that nobody is `busy` with.
+    fn choose_again(&mut self, peer: &Told, busy: &Bitfield) -> Option<u32> {
+        let piece = self.first(&[&self.seen, &peer.pieces, busy]);
+        self.give(piece)
+    }
+
+    /// The next piece that is in none of these.
+    fn first(&self, sets: &[&Bitfield]) -> Option<u32> {
+        let later = Bitfield::first_in_none(sets, self.next, self.seen.len());
+        later.or_else(|| Bitfield::first_in_none(sets, 0, self.next))
+    }
+
+    fn give(&mut self, piece: Option<u32>) -> Option<u32> {
+        let piece = piece?;
         self.given.set(piece);
-        self.next = (piece + 1) % count;
+        self.next = (piece + 1) % self.seen.len();
         Some(piece)
     }
 }
@@ -113,10 +171,8 @@ impl Swarm {
         let (Some(seeding), Some(peer)) = (&self.super_seed, self.peers.get_mut(&conn)) else {
             return;
         };
-        peer.told = Some(Box::new(Told {
-            pieces: Bitfield::new(seeding.seen.len()),
-            open: Vec::new(),
-        }));
+        let told = Told::new(&self.config.swarm, seeding.seen.len(), self.now);
+        peer.told = Some(Box::new(told));
     }
 
     /// A peer said which pieces it has.
@@ -138,7 +194,6 @@ impl Swarm {
         let Some(seeding) = &mut self.super_seed else {
             return;
         };
-        let is_new = seeding.seen.set(piece);
         if let Some(told) = self
             .peers
             .get_mut(&conn)
@@ -146,8 +201,12 @@ impl Swarm {
             && let Some(given) = told.open.iter_mut().find(|given| given.piece == piece)
         {
             given.whole.get_or_insert(self.now);
+            if given.sent > 0 {
+                // It has it from us, which shows nothing.
+                return;
+            }
         }
-        if !is_new && !seeding.given.get(piece) {
+        if !seeding.seen.set(piece) && !seeding.given.get(piece) {
             return;
         }
         let mut earned = Vec::new();
@@ -157,6 +216,8 @@ impl Swarm {
                 told.open
                     .retain(|given| given.piece != piece || given.whole.is_none());
                 if told.open.len() < before {
+                    told.passed = Some(self.now);
+                    told.since = self.now;
                     earned.push(*other);
                 }
             }
@@ -193,30 +254,46 @@ impl Swarm {
     /// Tells a peer of as many pieces as it may be busy with: one, so that it becomes interested,
     /// while it is choked.
     pub(super) fn tell_pieces(&mut self, conn: ConnId, events: &mut Vec<Event>) {
-        let most = usize::from(self.config.swarm.super_seed_pieces);
         let Some(peer) = self.peers.get(&conn) else {
             return;
         };
         if !peer.announced || peer.has().is_none() {
             return;
         }
-        let most = if peer.choked { 1 } else { most };
-        if peer
-            .told
-            .as_ref()
-            .is_none_or(|told| told.open.len() >= most)
-        {
+        let lacks = peer.told.as_ref().map_or(0, |told| told.lacks(peer.choked));
+        if lacks == 0 {
             return;
         }
-        let busy = self.busy_pieces();
-        let (Some(seeding), Some(peer)) = (&mut self.super_seed, self.peers.get_mut(&conn)) else {
-            return;
-        };
-        let Some(told) = &mut peer.told else { return };
-        while told.open.len() < most {
-            let Some(piece) = seeding.choose(told, &busy) else {
+        let mut busy = None;
+        for _ in 0..lacks {
+            if !self.tell_piece(conn, &mut busy, events) {
                 return;
-            };
+            }
+        }
+    }
+
+    /// Tells a peer of one piece more, if there is one. `busy`: what is busy, once that is known.
+    fn tell_piece(
+        &mut self,
+        conn: ConnId,
+        busy: &mut Option<Bitfield>,
+        events: &mut Vec<Event>,
+    ) -> bool {
+        let told = self.peers.get(&conn).and_then(|peer| peer.told.as_deref());
+        let (Some(seeding), Some(told)) = (&mut self.super_seed, told) else {
+            return false;
+        };
+        let mut piece = seeding.choose_fresh(told);
+        if piece.is_none() {
+            let (patience, now) = (self.config.swarm.super_seed_patience, self.now);
+            let peers = self.peers.values();
+            let busy = busy.get_or_insert_with(|| busy_pieces(peers, seeding, patience, now));
+            piece = seeding.choose_again(told, busy);
+        }
+        let (Some(piece), Some(peer)) = (piece, self.peers.get_mut(&conn)) else {
+            return false;
+        };
+        if let Some(told) = &mut peer.told {
             told.pieces.set(piece);
             told.open.push(Given {
                 piece,
@@ -224,18 +301,9 @@ impl Swarm {
                 sent: 0,
                 whole: None,
             });
-            events.push(Event::Send(conn, Message::Have(piece)));
         }
-    }
-
-    /// Pieces that somebody who is served was told of a short time ago.
-    fn busy_pieces(&self) -> Vec<u32> {
-        let patience = self.config.swarm.super_seed_patience;
-        let served = self.peers.values().filter(|peer| !peer.choked);
-        let told = served.filter_map(|peer| peer.told.as_ref());
-        let open = told.flat_map(|told| told.open.iter());
-        let busy = open.filter(|given| self.now.saturating_since(given.since) < patience);
-        busy.map(|given| given.piece).collect()
+        events.push(Event::Send(conn, Message::Have(piece)));
+        true
     }
 
     /// Once a second: who had a piece for long and could not pass it on gets another, so that
@@ -255,8 +323,11 @@ impl Swarm {
                 .get_mut(&conn)
                 .and_then(|peer| peer.told.as_mut());
             if let (Some(told), Some(seeding)) = (told, &mut self.super_seed) {
+                let active = told.is_active(patience, now);
                 told.open.retain(|given| {
-                    let waits = |since: Instant| !alone && now.saturating_since(since) < patience;
+                    let waits = |since: Instant| {
+                        !alone && (active || now.saturating_since(since) < patience)
+                    };
                     let stays = given.whole.is_none_or(waits);
                     if !stays {
                         // It has it for all we know, and may be the only one for long.
@@ -264,6 +335,7 @@ impl Swarm {
                     }
                     stays
                 });
+                told.grow(&self.config.swarm, now);
                 self.tell_pieces(conn, events);
             }
         }
@@ -302,4 +374,29 @@ impl Swarm {
         }
         self.tell_upload_only(events);
     }
+}
+
+/// Pieces that somebody who is served was told of a short time ago, or that somebody has who passes
+/// on others.
+fn busy_pieces<'a>(
+    peers: impl Iterator<Item = &'a Peer>,
+    seeding: &SuperSeed,
+    patience: Duration,
+    now: Instant,
+) -> Bitfield {
+    let mut busy = Bitfield::new(seeding.seen.len());
+    for peer in peers {
+        let Some(told) = peer.told.as_deref() else {
+            continue;
+        };
+        let active = told.is_active(patience, now);
+        let is_busy = |given: &&Given| match given.whole {
+            Some(_) if active => true,
+            _ => !peer.choked && now.saturating_since(given.since) < patience,
+        };
+        for given in told.open.iter().filter(is_busy) {
+            busy.set(given.piece);
+        }
+    }
+    busy
 }

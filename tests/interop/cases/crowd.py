@@ -1,4 +1,4 @@
-"""Seven leechers behind one slow seeder: all finish, and most of what they get is from each other."""
+"""Leechers behind one slow seeder: all finish, and most of what they get is from each other."""
 
 import time
 
@@ -14,24 +14,33 @@ from room import Content
 
 SIZE, PIECE = 8 << 20, 64 << 10
 UPLINK = 512 << 10
-# Of the seven copies the seeder gives this many at most.
-COPIES = 3
+# Of the seven copies the seeder gives this many at most, and of three a super-seeder.
+COPIES, SUPER_COPIES = 3, 2
 
 
 def behind_one_seeder(room, client, way):
     """To us: theirs seeds, for four of ours and one of each other client. From us: ours seeds, for
     four of ours and three of theirs."""
+    if way is Way.TO_US:
+        return _share(room, client, [Ours] * 4 + [Libtorrent, Transmission, Aria2], COPIES)
+    return _share(room, Ours, [Ours] * 4 + [client] * 3, COPIES)
+
+
+def behind_a_super_seeder(room, client, way):
+    """To us: theirs gives each piece once, to three of ours. From us: ours, to three of theirs."""
+    giver, taker = (client, Ours) if way is Way.TO_US else (Ours, client)
+    return _share(room, giver, [taker] * 3, SUPER_COPIES, super_seeds=True)
+
+
+def _share(room, giver, takers, copies, **seeding):
     heard = tracker.Tracker()
     url = tracker.udp(heard, room.host(250))
     content = Content(room, SIZE, PIECE, trackers=[url])
-    giver, others = Ours, [client] * 3
-    if way is Way.TO_US:
-        giver, others = client, [Libtorrent, Transmission, Aria2]
-    seed = {"seeds": True, "trackers": True, "up": UPLINK}
+    seed = {"seeds": True, "trackers": True, "up": UPLINK, **seeding}
     gives = start(room, giver, "seeder", content, address=room.host(1), **seed).wait_ready()
     lab.wait_until("the tracker knows it", 30, lambda: heard.events_of(gives.task.address))
     takes = []
-    for n, taker in enumerate([Ours] * 4 + others, 2):
+    for n, taker in enumerate(takers, 2):
         name = f"leecher-{n}"
         more = {"folder": room.folder_of(name), "trackers": True, "stays": True}
         takes.append(start(room, taker, name, content, address=room.host(n), **more))
@@ -49,8 +58,9 @@ def behind_one_seeder(room, client, way):
     shares = [(one.task.name, one.uploaded() / SIZE) for one in takes]
     told = ", ".join(f"{name} {share:.2f}" for name, share in shares)
     told = f"copies given: the seeder {given:.2f}; {told}"
-    if not 0.9 < given < COPIES:
-        raise Failure(f"the seeder was to give one to {COPIES} copies; {told}")
-    if sum(share > 0 for name, share in shares if "-us" in name) < 3:
+    if not 0.9 < given < copies:
+        raise Failure(f"the seeder was to give one to {copies} copies; {told}")
+    ours = [share for name, share in shares if name.endswith("-us")]
+    if sum(share > 0 for share in ours) < len(ours) - 1:
         raise Failure(f"ours gave too little away; {told}")
     return told

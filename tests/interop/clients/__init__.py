@@ -28,6 +28,7 @@ class Task:
     peers: list = ()  # known beforehand
     down: int = 0  # bytes a second at most; 0: no limit
     up: int = 0
+    super_seeds: bool = False
     stays: bool = False  # once it has everything it goes on seeding
 
     @property
@@ -48,6 +49,8 @@ class Client:
     title = ""
     # It can be told of a peer when it starts.
     takes_peers = False
+    # It can seed each piece once, to whoever gives it on (BEP 16).
+    super_seeds = False
     # A download gives files without content too, and their folders.
     makes_empty_files = True
     # It closes connections where neither side wants anything, before it exchanges peers.

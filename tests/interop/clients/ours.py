@@ -14,6 +14,7 @@ class Ours(Client):
         task = self.task
         if task.seeds:
             command = ["seed", task.source, "--data", task.folder]
+            command += ["--super-seed"] if task.super_seeds else []
         else:
             command = ["download", task.source, "-o", task.folder]
             command += ["--seed"] if task.stays else []

@@ -14,6 +14,7 @@ SCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 class Libtorrent(Client):
     title = "libtorrent"
     takes_peers = True
+    super_seeds = True
 
     def launch(self):
         task = {f.name: getattr(self.task, f.name) for f in dataclasses.fields(self.task)}

@@ -498,6 +498,13 @@ impl Picker {
             .unwrap_or_default()
     }
 
+    /// Whether `peer` brought a block of a piece that is not verified yet.
+    #[must_use]
+    pub fn has_brought(&self, peer: PeerKey, piece: u32) -> bool {
+        let partial = self.partials.get(piece);
+        partial.is_some_and(|partial| partial.has_from(peer))
+    }
+
     /// Who brought each block of a piece all of whose blocks came.
     #[must_use]
     pub fn block_contributors(&self, piece: u32) -> Vec<PeerKey> {

@@ -245,6 +245,11 @@ impl Partial {
         peers.all(|peer| peer == first).then_some(first)
     }
 
+    /// Whether `peer` brought a block.
+    pub(super) fn has_from(&self, peer: PeerKey) -> bool {
+        self.blocks.iter().any(|block| block.from == Some(peer))
+    }
+
     /// Everyone who brought a block, once each, in order of first block.
     pub(super) fn contributors(&self) -> Vec<PeerKey> {
         let mut peers = Vec::new();

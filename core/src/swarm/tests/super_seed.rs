@@ -50,6 +50,88 @@ fn a_lone_leecher_gets_everything_and_is_told_of_a_piece_at_a_time() {
 }
 
 #[test]
+fn who_seems_to_have_little_hears_that_its_pieces_have_come_and_a_seed_does_not() {
+    for super_seeds in [true, false] {
+        let mut world = World::new();
+        let info = torrent(20 * PIECE, PIECE);
+        let seed = if super_seeds {
+            super_seed(&mut world, &info)
+        } else {
+            world.seed(&info)
+        };
+        let leecher = world.leech(&info);
+        world.introduce(leecher, &[seed]);
+        assert!(world.run_while_not(SECOND * 60, |world| world.is_complete(leecher)));
+        let told = haves(&world, leecher).len();
+        // At the end every piece was given, and it says that it has all of them.
+        let least = if super_seeds { 18 } else { 0 };
+        assert!((least..=least + least / 9).contains(&told), "{told}");
+    }
+}
+
+#[test]
+fn who_waits_for_others_is_told_of_more_if_it_passes_on() {
+    let mut world = World::new();
+    let info = torrent(64 * PIECE, PIECE);
+    let seed = super_seed(&mut world, &info);
+    world.run(SECOND);
+    let config = world.config.swarm.clone();
+    let join = |world: &mut World, number: u32| {
+        let id = conn(10_000 + number);
+        let peer = world::hello(number as u8, addr(number as usize), true);
+        world.give(seed, Input::Joined(id, peer));
+        world.give(seed, Input::Message(id, Message::HaveNone));
+        world.give(seed, Input::Message(id, Message::Interested));
+        id
+    };
+    let told = |world: &World, id: ConnId| -> Vec<u32> {
+        let told = world.nodes[seed].swarm.peers[&id].told.as_ref().unwrap();
+        (0..64).filter(|piece| told.has(*piece)).collect()
+    };
+    let (first, second) = (join(&mut world, 1), join(&mut world, 2));
+    // It fetches all it is told of, from us, and says so; nobody fetches it from there.
+    let take = |world: &mut World, id: ConnId| {
+        for piece in told(world, id) {
+            for begin in (0..PIECE as u32).step_by(16_384) {
+                let block = BlockRef {
+                    piece,
+                    begin,
+                    length: 16_384,
+                };
+                world.give(seed, Input::Message(id, Message::Request(block)));
+            }
+            world.run(SECOND / 5);
+            world.give(
+                seed,
+                Input::Writable {
+                    conn: id,
+                    unsent: 0,
+                },
+            );
+            world.give(seed, Input::Message(id, Message::Have(piece)));
+        }
+    };
+    let mut most = Vec::new();
+    for _ in 0..8 {
+        take(&mut world, first);
+        most.push(told(&world, first).len());
+        world.run(config.super_seed_idle + SECOND * 2);
+    }
+    // Twice as many each time, up to what it is trusted with.
+    assert_eq!(most[..3], [2, 4, 8]);
+    assert_eq!(most.last(), Some(&usize::from(config.super_seed_trust)));
+    // It passes one on: then there is no such bound.
+    let one = told(&world, first)[0];
+    world.give(seed, Input::Message(second, Message::Have(one)));
+    for _ in 0..2 {
+        take(&mut world, first);
+        world.run(config.super_seed_idle + SECOND * 2);
+    }
+    let now = told(&world, first).len();
+    assert!(now > 2 * usize::from(config.super_seed_trust), "{now}");
+}
+
+#[test]
 fn each_piece_is_given_to_one_until_all_have_been_seen() {
     let mut world = World::new();
     let info = torrent(40 * PIECE, PIECE);
