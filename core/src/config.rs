@@ -198,6 +198,9 @@ pub struct LsdConfig {
     pub spacing: Duration,
     /// Longest datagram sent or read, bytes: one packet of Ethernet.
     pub max_datagram: u16,
+    /// Networks with global addresses that are remembered as ours, since our own datagrams come
+    /// back from there; the oldest is forgotten first.
+    pub max_networks: u8,
 }
 
 /// Parameters of peer exchange.
@@ -688,6 +691,7 @@ impl Default for LsdConfig {
             interval: secs(5 * 60),
             spacing: secs(1),
             max_datagram: 1_400,
+            max_networks: 16,
         }
     }
 }

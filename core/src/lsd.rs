@@ -4,7 +4,7 @@
 //! socket is known as such by its local address, which is that of the multicast group it has
 //! joined ([`GROUP_V4`], [`GROUP_V6`]).
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -80,6 +80,9 @@ pub struct Lsd {
     config: Arc<Config>,
     /// Tells our own datagrams from those of others.
     cookie: String,
+    /// Global addresses of ours that our own datagrams came back from, the latest last. In an
+    /// IPv6 network with such addresses everybody sends from those.
+    ours: VecDeque<IpAddr>,
     now: Instant,
     sockets: Vec<(SocketId, SocketAddr)>,
     ports: Ports,
@@ -110,6 +113,7 @@ impl Lsd {
         Self {
             config,
             cookie: hex(&random),
+            ours: VecDeque::new(),
             now,
             sockets: Vec::new(),
             ports: Ports::default(),
@@ -230,14 +234,18 @@ impl Lsd {
     }
 
     fn on_datagram(&mut self, from: SocketAddr, payload: &[u8], events: &mut Vec<Event>) {
-        // The group is not reached from afar; a sender that claims to be is no neighbour.
-        if payload.len() > usize::from(self.config.lsd.max_datagram) || !is_local(from.ip()) {
+        if payload.len() > usize::from(self.config.lsd.max_datagram) {
             return;
         }
         let Some(search) = Search::parse(payload) else {
             return;
         };
         if search.cookie == Some(self.cookie.as_bytes()) {
+            self.on_own_address(from.ip());
+            return;
+        }
+        // The group is not reached from afar; a sender that claims to be is no neighbour.
+        if !self.is_near(from.ip()) {
             return;
         }
         // With the scope of a link-local address.
@@ -245,6 +253,23 @@ impl Lsd {
         peer.set_port(search.port);
         let known = search.hashes().filter(|hash| self.due.contains_key(hash));
         events.extend(known.map(|hash| Event::Found(hash, peer)));
+    }
+
+    fn on_own_address(&mut self, ip: IpAddr) {
+        if self.is_near(ip) {
+            return;
+        }
+        if self.ours.len() >= usize::from(self.config.lsd.max_networks) {
+            self.ours.pop_front();
+        }
+        if self.config.lsd.max_networks > 0 {
+            self.ours.push_back(ip);
+        }
+    }
+
+    /// Whether an address means something only nearby, or is of a network that we are in.
+    fn is_near(&self, ip: IpAddr) -> bool {
+        is_local(ip) || self.ours.iter().any(|ours| is_one_network(*ours, ip))
     }
 
     fn on_send_failed(&mut self, socket: SocketId, events: &mut Vec<Event>) {
@@ -255,6 +280,15 @@ impl Lsd {
         if self.failed.len() == self.sockets.len() {
             events.extend(self.sent.drain(..).map(Event::Failed));
         }
+    }
+}
+
+/// Whether two addresses are of one network, as those of hosts are: a /64, of IPv4 a /24.
+fn is_one_network(one: IpAddr, other: IpAddr) -> bool {
+    match (one, other) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => one.octets()[..3] == other.octets()[..3],
+        (IpAddr::V6(one), IpAddr::V6(other)) => one.octets()[..8] == other.octets()[..8],
+        _ => false,
     }
 }
 

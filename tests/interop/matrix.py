@@ -65,6 +65,10 @@ def has_udp_trackers_by_ipv4(client, way):
     }.get(client)
 
 
+def has_lsd_by_ipv4(client, way):
+    return "its LSD is IPv4 only" if client in (Transmission, Aria2) else None
+
+
 def by_dht4(room, client, way):
     if client is Mainline:
         return finding.by_mainline(room, client, way)
@@ -99,7 +103,8 @@ ROWS = [
     Row("2 --peer only, IPv4", v4(finding.by_name), 60),
     Row("2 --peer only, IPv6", v6(finding.by_name), 60),
     Row("2 x.pe in the link only", finding.by_link, 60, cannot=link_names_no_peer),
-    Row("3 LSD only", finding.by_lsd, 75),
+    Row("3 LSD only, IPv4", v4(finding.by_lsd), 75),
+    Row("3 LSD only, IPv6", v6(finding.by_lsd), 75, cannot=has_lsd_by_ipv4),
     Row("4 PEX only, IPv4", v4(finding.by_pex), 120),
     Row("4 PEX only, IPv6", v6(finding.by_pex), 120),
     Row("5 HTTP tracker, IPv4", v4(over_http), 60),

@@ -28,6 +28,8 @@ class Room:
             "addr add 10.77.0.1/16 dev lo",  # the whole /16 answers
             "route add 224.0.0.0/4 dev lo",
             "-6 route add default dev lo",
+            # Where there is no other interface multicast reaches nobody without it.
+            "-6 route add local ff00::/8 dev lo table local",
         ):
             ip(command)
         lab.only_loopback()
@@ -40,6 +42,13 @@ class Room:
         a network of its own: of one network a DHT takes only a few."""
         address = f"{PREFIX6}:77:{n:x}::1"
         ip(f"-6 addr replace {address}/128 dev lo nodad")
+        return address
+
+    def neighbour6(self, n):
+        """An IPv6 address in one network with the others. Whoever sends from no address of its
+        own sends from the one that was made last."""
+        address = f"{PREFIX6}:6771::{n:x}"
+        ip(f"-6 addr replace {address}/64 dev lo nodad")
         return address
 
     def hosts(self, v6):

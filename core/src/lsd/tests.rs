@@ -138,6 +138,36 @@ fn only_neighbours_are_believed() {
     }
 }
 
+/// Where IPv6 hosts have global addresses they send from those.
+#[test]
+fn who_is_in_the_network_that_we_send_from_is_a_neighbour() {
+    let mut host = Host::ready(1);
+    host.give(Input::Add(id(1)));
+    let own = host.sent[0].2.clone();
+    let other = encode(GROUP_V6, 99, &[id(1)], "other");
+    let believes = |host: &mut Host, from: &str| {
+        host.hears(from, &other);
+        host.found().len() == 1
+    };
+    assert!(!believes(&mut host, "[2001:db8:0:1::1]:6771"));
+    host.hears("[2001:db8:0:1::9]:6771", &own);
+    assert_eq!(host.found(), []);
+    assert!(believes(&mut host, "[2001:db8:0:1::1]:6771"));
+    assert!(!believes(&mut host, "[2001:db8:0:2::1]:6771"));
+    assert!(!believes(&mut host, "203.0.113.7:6771"));
+    host.hears("203.0.113.1:6771", &own);
+    assert!(believes(&mut host, "203.0.113.7:6771"));
+    assert!(!believes(&mut host, "203.0.114.7:6771"));
+    // However many are said to be ours, few are remembered: the latest.
+    let most = u32::from(host.lsd.config.lsd.max_networks);
+    for n in 2..2 + most {
+        host.hears(&format!("[2001:db8:0:{n:x}::9]:6771"), &own);
+    }
+    assert_eq!(host.lsd.ours.len(), most as usize);
+    assert!(!believes(&mut host, "[2001:db8:0:1::1]:6771"));
+    assert!(believes(&mut host, "[2001:db8:0:2::1]:6771"));
+}
+
 #[test]
 fn what_is_no_search_is_passed_over() {
     let mut host = Host::ready(1);

@@ -95,6 +95,7 @@ codec_struct!(LsdConfig {
     interval,
     spacing,
     max_datagram,
+    max_networks,
 });
 codec_struct!(PexConfig {
     enabled,

@@ -59,14 +59,14 @@ def by_mainline(room, client, way):
 
 
 def by_name(room, client, way, v6):
-    """Our `--peer`."""
-    between_two(room, client, way, Content(room, SIZE), v6)
+    """Our `--peer`; it may speak uTP, which we do not."""
+    between_two(room, client, way, Content(room, SIZE), v6, utp=True)
 
 
-def between_two(room, client, way, content, v6=False):
+def between_two(room, client, way, content, v6=False, **them):
     """Any content, with a peer that we are told of."""
     host = room.hosts(v6)
-    them, us = {"address": host(2)}, {"address": host(1)}
+    them, us = {"address": host(2), **them}, {"address": host(1)}
     endpoint = lab.endpoint(them["address"])
     if way is Way.TO_US:
         ours = transfer(room, client, way, content, 30, them, {**us, "peers": [endpoint]})
@@ -90,16 +90,20 @@ def by_link(room, client, way):
         check_sources(ours, {"incoming"}, {"incoming"})
 
 
-def by_lsd(room, client, way):
-    """Multicast alone. Whoever sends from no address of its own sends from the first one."""
+def by_lsd(room, client, way, v6):
+    """Multicast alone. Whoever sends from no address of its own sends from the first one, over
+    IPv6 from the last."""
     content = Content(room, SIZE)
-    them = {"address": room.host(1), "lsd": True}
-    us = {"address": room.host(2), "lsd": True}
+    host = room.neighbour6 if v6 else room.host
+    order = [3, 2, 1] if v6 else [1, 2, 3]
+    hosts = {n: host(n) for n in order}
+    them = {"address": hosts[1], "lsd": True}
+    us = {"address": hosts[2], "lsd": True}
     seeder, leecher = (them, us) if way is Way.TO_US else (us, them)
     ours = transfer(room, client, way, content, 60, seeder, leecher)
     check_sources(ours, {"lsd", "incoming"})
     if way is Way.TO_US:
-        blind = {"address": room.host(3), "folder": room.folder_of("blind")}
+        blind = {"address": hosts[3], "folder": room.folder_of("blind")}
         blind = start(room, Ours, "blind", content, **blind)
         time.sleep(3)
         if blind.found():

@@ -29,6 +29,7 @@ class Task:
     down: int = 0  # bytes a second at most; 0: no limit
     up: int = 0
     super_seeds: bool = False
+    utp: bool = False  # where it matters: by itself it reaches nobody who has none
     stays: bool = False  # once it has everything it goes on seeding
 
     @property

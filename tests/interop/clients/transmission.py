@@ -36,9 +36,10 @@ class Transmission(Client):
             "dht-enabled": task.contacts is not None,
             "lpd-enabled": task.lsd,
             "pex-enabled": task.pex,
-            # Where uTP is refused this version gives a peer up for a quarter of an hour, and we
-            # have none yet.
-            "utp-enabled": False,
+            # Where uTP fails this version connects over TCP and closes that at once. It does
+            # without uTP the next time only if it was not answered at all, and not if it was
+            # refused: as later versions and libtorrent understand at once, and as we do.
+            "utp-enabled": task.utp,
             "download-dir": task.folder,
             "incomplete-dir-enabled": False,
             "rename-partial-files": False,
