@@ -8,6 +8,19 @@ import time
 
 import lab
 
+
+def _encryption(policy, level):
+    return {"out_enc_policy": policy, "in_enc_policy": policy, "allowed_enc_level": level}
+
+
+FORCED, ENABLED, DISABLED = 0, 1, 2
+PLAINTEXT, RC4, BOTH = 1, 2, 3
+ENCRYPTION = {
+    "": _encryption(ENABLED, BOTH),
+    "rc4": _encryption(FORCED, RC4),
+    "plaintext": _encryption(FORCED, PLAINTEXT),
+    "never": _encryption(DISABLED, BOTH),
+}
 REPORT_EVERY, LOOKUP_EVERY = 0.2, 3
 
 
@@ -21,11 +34,10 @@ def begin(task):
         enable_dht=task["contacts"] is not None,
         enable_lsd=task["lsd"],
         close_redundant_connections=False,
-        # As it comes: uTP and cipher are tried, and where they are not understood, done without.
+        # As it comes: uTP is tried, and where it is not understood, done without.
         enable_outgoing_utp=True,
         enable_incoming_utp=True,
-        out_enc_policy=1,
-        in_enc_policy=1,
+        **ENCRYPTION[task["encryption"]],
     )
     if task["pex"]:
         session.add_extension("ut_pex")

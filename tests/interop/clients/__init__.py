@@ -30,6 +30,9 @@ class Task:
     up: int = 0
     super_seeds: bool = False
     utp: bool = False  # where it matters: by itself it reaches nobody who has none
+    # Of our command a mode; of others "rc4" or "plaintext" (only after the handshake of encryption,
+    # and then in that way) or "never". What each does by itself if it is left out.
+    encryption: str = ""
     stays: bool = False  # once it has everything it goes on seeding
 
     @property

@@ -40,6 +40,10 @@ class Aria2(Client):
             "--follow-torrent=mem", "--file-allocation=none", "--disk-cache=0", "--quiet=true",
             "--allow-overwrite=true", "--seed-ratio=0.0", "--check-integrity=true",
         ]  # fmt: skip
+        if task.encryption:
+            # It knows no way to speak after the handshake of encryption in plain text alone.
+            assert task.encryption == "rc4"
+            command += ["--bt-require-crypto=true", "--bt-min-crypto-level=arc4"]
         if task.lsd:
             command.append(f"--bt-lpd-interface={task.address}")
         if v6:

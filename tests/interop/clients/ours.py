@@ -28,6 +28,7 @@ class Ours(Client):
             command += [] if wanted else [f"--no-{name}"]
         for name, limit in (("download", task.down), ("upload", task.up)):
             command += [f"--{name}-limit", str(limit)] if limit else []
+        command += ["--encryption", task.encryption] if task.encryption else []
         command += ["--lab", "--json", "--state-dir", task.state, "--listen", task.endpoint]
         return lab.Child([os.environ["TRACKERLESS_BINARY"], *command], task.name, task.room.folder)
 
@@ -58,6 +59,16 @@ class Ours(Client):
 
     def has(self):
         return (self.child.last("progress") or {}).get("done", 0)
+
+    def met(self):
+        """Whether connections were encrypted, in the order in which they were made."""
+        events = [e for e in list(self.child.events) if e.get("event") == "peer_connected"]
+        return [e["encrypted"] for e in events]
+
+    def closed(self):
+        """Why connections ended."""
+        events = [e for e in list(self.child.events) if e.get("event") == "peer_closed"]
+        return [e["reason"] for e in events]
 
     def found(self, endpoint=None):
         """Where it learnt of the peers from, or of one of them."""

@@ -40,6 +40,8 @@ class Transmission(Client):
             # without uTP the next time only if it was not answered at all, and not if it was
             # refused: as later versions and libtorrent understand at once, and as we do.
             "utp-enabled": task.utp,
+            # Required, or preferred as it comes.
+            "encryption": {"rc4": 2, "": 1}[task.encryption],
             "download-dir": task.folder,
             "incomplete-dir-enabled": False,
             "rename-partial-files": False,

@@ -6,6 +6,7 @@
 mod decoders;
 mod dht;
 mod engine;
+mod mse;
 mod script;
 mod swarm;
 mod trackers;
@@ -17,6 +18,7 @@ pub use decoders::{
 };
 pub use dht::dht;
 pub use engine::engine;
+pub use mse::mse;
 pub use swarm::swarm;
 pub use trackers::{tracker_answer, trackers};
 pub use wire::wire;
@@ -36,6 +38,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("magnet", magnet),
     ("metadata", metadata),
     ("metainfo", metainfo),
+    ("mse", mse),
     ("pex", pex),
     ("record", record),
     ("resume", resume),

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::world::{World, hello, setup};
 use super::*;
 use crate::bencode::Scratch;
+use crate::config::EncryptionMode;
 use crate::event::{Encryption, SourceStatus, Transport};
 use crate::pex::{self, Flags};
 use crate::ports::Ports;
+use crate::swarm::Dial;
 use crate::wire::ExtensionHandshake;
 
 /// One swarm and peers that do what they are told.
@@ -530,6 +532,57 @@ fn those_said_to_have_everything_are_not_tried_by_one_that_has() {
         })
         .collect();
     assert_eq!((room.found().len(), tried), (2, [far(9)].into()));
+}
+
+#[test]
+fn those_said_to_prefer_encryption_are_tried_first_where_it_is_required() {
+    for mode in [EncryptionMode::Allow, EncryptionMode::Require] {
+        let mut room = Room::new(|config| {
+            config.wire.encryption = mode;
+            config.swarm.max_half_open = 10;
+        });
+        room.peer(1);
+        let told: Vec<_> = (10..50)
+            .map(|n| {
+                let encrypts = n % 4 == 0;
+                (far(n), Flags::default().with(Flags::ENCRYPTION, encrypts))
+            })
+            .collect();
+        room.tell(1, &told, &[]);
+        room.give(Input::Grant(world::generous()));
+        let (mut tried, mut encrypt) = (0, 0);
+        for event in &room.events {
+            if let Event::Connect(addr, dial) = event {
+                let expected = match mode {
+                    EncryptionMode::Require => Dial::Encrypted,
+                    _ => Dial::Plain,
+                };
+                assert_eq!(*dial, expected);
+                tried += 1;
+                encrypt += usize::from(told.contains(&(*addr, Flags::ENCRYPTION)));
+            }
+        }
+        assert_eq!(tried, 10);
+        assert_eq!(encrypt == 10, mode == EncryptionMode::Require, "{encrypt}");
+    }
+}
+
+#[test]
+fn whoever_prefers_encryption_says_so() {
+    for (mode, says) in [
+        (EncryptionMode::Off, false),
+        (EncryptionMode::Allow, false),
+        (EncryptionMode::Prefer, true),
+        (EncryptionMode::Require, true),
+    ] {
+        let mut room = Room::new(|config| config.wire.encryption = mode);
+        room.peer(1);
+        let said = room.events.iter().find_map(|event| match event {
+            Event::Send(_, Message::ExtensionHandshake(said)) => Some(said.prefers_encryption),
+            _ => None,
+        });
+        assert_eq!(said, Some(says), "{mode:?}");
+    }
 }
 
 #[test]
