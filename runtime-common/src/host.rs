@@ -126,11 +126,17 @@ impl Inbox {
 
     /// Adds one arrival, from any thread.
     pub fn push(&self, arrival: Arrival) {
+        self.extend([arrival]);
+    }
+
+    /// Adds several, as [`Self::push`] does one.
+    pub fn extend(&self, arrivals: impl IntoIterator<Item = Arrival>) {
         let mut queue = self.lock();
         let was_empty = queue.is_empty();
-        queue.push(arrival);
+        queue.extend(arrivals);
+        let wakes = was_empty && !queue.is_empty();
         drop(queue);
-        if was_empty {
+        if wakes {
             self.wake();
         }
     }

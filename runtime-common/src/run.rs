@@ -14,7 +14,7 @@ use crate::cli::{
 };
 use crate::display::{Reporter, lost_output, note};
 use crate::error::{DONE, FAILED, Failure};
-use crate::host::{App, Arrival, Inbox, Setup};
+use crate::host::{App, Inbox, Setup};
 use crate::keep::{Kept, content_paths};
 use crate::offline::{self, Outer};
 use crate::session::{
@@ -423,9 +423,7 @@ impl Parts {
         crate::signals::install(Arc::clone(&inbox))
             .map_err(|error| Failure::failed(format!("signals: {error}")))?;
         let answers = Arc::clone(&inbox);
-        let storage = Storage::new(self.storage, move |job, result| {
-            answers.push(Arrival::JobDone(job, result));
-        });
+        let storage = Storage::into_inbox(self.storage, answers);
         Ok(Setup {
             config: Arc::new(self.config),
             seed,

@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use trackerless_common::host::{App, Arrival, Flow, Handle, Inbox, Setup, View};
+use trackerless_common::host::{App, Flow, Handle, Inbox, Setup, View};
 use trackerless_common::sockets::Listen;
 use trackerless_common::storage::{Storage, StorageConfig};
 use trackerless_core::Config;
@@ -61,9 +61,7 @@ fn node(seed: u8) -> Node {
         config: Arc::new(config),
         seed: [seed; 32],
         listen: vec![Listen::exactly("127.0.0.1:0".parse().unwrap())],
-        storage: Storage::new(StorageConfig::default(), move |job, result| {
-            answers.push(Arrival::JobDone(job, result));
-        }),
+        storage: Storage::into_inbox(StorageConfig::default(), answers),
         inbox: Arc::clone(&inbox),
         app: Box::new(Reporting(sender)),
         record: None,

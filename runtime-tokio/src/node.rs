@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinHandle;
-use trackerless_common::host::{App, Arrival, Flow, Handle, Inbox, Setup, View};
+use trackerless_common::host::{App, Flow, Handle, Inbox, Setup, View};
 use trackerless_common::net::StartError;
 use trackerless_common::sockets::Listen;
 use trackerless_common::storage::{Storage, StorageConfig};
@@ -157,9 +157,7 @@ fn setup(options: NodeOptions, app: Box<dyn App>, inbox: &Arc<Inbox>) -> Result<
         config: Arc::new(options.config),
         seed,
         listen: options.listen,
-        storage: Storage::new(options.storage, move |job, result| {
-            answers.push(Arrival::JobDone(job, result));
-        }),
+        storage: Storage::into_inbox(options.storage, answers),
         inbox: Arc::clone(inbox),
         app,
         record: options.record,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use trackerless_common::host::{App, Arrival, Flow, Handle, Inbox, Setup, View};
+use trackerless_common::host::{App, Flow, Handle, Inbox, Setup, View};
 use trackerless_common::sockets::Listen;
 use trackerless_common::state::StateDir;
 use trackerless_common::storage::{Storage, StorageConfig};
@@ -78,9 +78,7 @@ impl Node {
         let name = record.file_name().expect("it has a name");
         let inbox = Inbox::new();
         let answers = Arc::clone(&inbox);
-        let storage = Storage::new(storage, move |job, result| {
-            answers.push(Arrival::JobDone(job, result));
-        });
+        let storage = Storage::into_inbox(storage, answers);
         let mut add = Vec::new();
         for (torrent, folder) in torrents {
             let Source::Torrent(of) = &torrent.source else {

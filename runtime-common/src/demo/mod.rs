@@ -18,7 +18,7 @@ use trackerless_core::io::{AddTorrent, Source};
 
 use crate::cli::DemoArgs;
 use crate::error::{DONE, Failure, INTERRUPTED};
-use crate::host::{App, Arrival, Handle, Inbox, Setup};
+use crate::host::{App, Handle, Inbox, Setup};
 use crate::sockets::Listen;
 use crate::storage::{Storage, StorageConfig};
 use apps::{DhtNode, Peer};
@@ -258,9 +258,7 @@ fn setup(app: Box<dyn App>, output: Option<PathBuf>, uplink: u64) -> Result<Setu
         config: Arc::new(config),
         seed,
         listen: vec![Listen::exactly((Ipv4Addr::LOCALHOST, 0).into())],
-        storage: Storage::new(storage, move |job, result| {
-            answers.push(Arrival::JobDone(job, result));
-        }),
+        storage: Storage::into_inbox(storage, answers),
         inbox,
         app,
         record: None,

@@ -288,6 +288,7 @@ impl<R: Reactor> EventLoop<R> {
         }
         if self.next_second <= now {
             self.next_second = now + SECOND;
+            self.sockets.on_second();
             if let Some(flow) = self.flush_recording() {
                 self.follow(flow);
             }
@@ -420,7 +421,7 @@ impl<R: Reactor> EventLoop<R> {
                 Output::Accept { ticket, conn } => sockets.take(ticket, conn),
                 Output::Refuse { ticket } => sockets.refuse(ticket),
                 Output::Close { conn } => sockets.close(conn, now),
-                Output::Job { job, work } => storage.submit(job, work),
+                Output::Job { job, work } => storage.gather(job, work),
                 Output::CancelJob { job } => storage.cancel(job),
                 Output::Event(event) => events.push(event),
             }
@@ -429,6 +430,7 @@ impl<R: Reactor> EventLoop<R> {
             sockets.send(socket, &batch);
         }
         drop(batch);
+        storage.flush();
         self.tell();
     }
 

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
 
@@ -12,6 +13,11 @@ const CLASSES: usize = 7;
 /// Reads in a row that filled less than half, after which the next buffer is a class smaller.
 /// Several, since what a visit leaves in the socket is often little.
 const SHORT_READS: u8 = 8;
+/// Bytes of buffers given away that are watched for being used again: as much as a fast download
+/// has on its way to the disk.
+const WATCHED: usize = 16 << 20;
+/// Buffers looked at before a new one is made. They come back much in the order in which they went.
+const LOOKS: usize = 4;
 
 const fn size_of(class: usize) -> usize {
     SMALLEST << class
@@ -53,10 +59,19 @@ impl Expected {
 /// and is used for nothing else; from others the bytes are copied, and they are used again. So
 /// whoever keeps what one read brought keeps at most twice as much memory, whatever other streams
 /// do meanwhile.
+///
+/// Once nobody has anything of a buffer any more it is read into again: memory that is new to the
+/// process costs as much as what is read into it.
 #[derive(Debug, Default)]
 pub(crate) struct ReadPool {
     /// An empty buffer of each class, or none.
     spare: [BytesMut; CLASSES],
+    /// The ends of buffers that were given away, without bytes of their own, oldest first.
+    given: [VecDeque<BytesMut>; CLASSES],
+    /// Bytes of the buffers whose ends are in `given`.
+    watched: usize,
+    /// Whether something was read since the last [`Self::trim`].
+    used: bool,
     class: usize,
     limit: usize,
 }
@@ -67,9 +82,33 @@ impl ReadPool {
         self.class = expected.class.min(class_for(limit));
         let size = size_of(self.class);
         self.limit = limit.min(size);
-        let spare = &mut self.spare[self.class];
-        if spare.capacity() < size {
-            *spare = BytesMut::with_capacity(size);
+        if self.spare[self.class].capacity() < size {
+            self.spare[self.class] = self
+                .reclaim()
+                .unwrap_or_else(|| BytesMut::with_capacity(size));
+        }
+    }
+
+    /// A buffer of the class that was given away, and of which nobody has anything any more.
+    fn reclaim(&mut self) -> Option<BytesMut> {
+        let (given, size) = (&mut self.given[self.class], size_of(self.class));
+        for _ in 0..LOOKS.min(given.len()) {
+            let mut end = given.pop_front()?;
+            if end.try_reclaim(size) {
+                self.watched -= size;
+                return Some(end);
+            }
+            given.push_back(end);
+        }
+        None
+    }
+
+    /// Gives the memory back that nothing was read into for a while. Called every second or so.
+    pub(crate) fn trim(&mut self) {
+        if !std::mem::take(&mut self.used) {
+            self.spare = Default::default();
+            self.given = Default::default();
+            self.watched = 0;
         }
     }
 
@@ -87,12 +126,28 @@ impl ReadPool {
     pub(crate) fn take(&mut self, expected: &mut Expected) -> BytesMut {
         let buffer = &mut self.spare[self.class];
         expected.note(self.class, self.limit, buffer.len());
+        self.used = true;
         if buffer.len() < size_of(self.class) / 2 {
             let copy = BytesMut::from(&buffer[..]);
             buffer.clear();
             return copy;
         }
-        std::mem::take(buffer)
+        let mut buffer = std::mem::take(buffer);
+        self.given[self.class].push_back(buffer.split_off(buffer.capacity()));
+        self.watched += size_of(self.class);
+        while self.watched > WATCHED {
+            self.forget_one();
+        }
+        buffer
+    }
+
+    /// Watches the oldest buffer of the class that has most bytes no longer.
+    fn forget_one(&mut self) {
+        let bytes = |class: &usize| self.given[*class].len() * size_of(*class);
+        let most = (0..CLASSES).max_by_key(bytes).unwrap_or_default();
+        if self.given[most].pop_front().is_some() {
+            self.watched -= size_of(most);
+        }
     }
 }
 
@@ -144,6 +199,37 @@ mod tests {
         places.sort_by_key(|place| place.start);
         assert!(places.windows(2).all(|two| two[0].end <= two[1].start));
         assert!(kept.iter().flatten().all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn a_buffer_that_nobody_has_is_read_into_again() {
+        let mut ends = pair();
+        let (mut pool, mut expected) = <(ReadPool, Expected)>::default();
+        let mut kept: VecDeque<Vec<BytesMut>> = VecDeque::new();
+        let mut places = std::collections::BTreeSet::new();
+        for round in 0..100 {
+            let all = read(&mut pool, &mut ends, &mut expected, 60_000);
+            assert!(all.iter().flatten().all(|byte| *byte == 7));
+            if round >= 20 {
+                places.extend(
+                    all.iter()
+                        .filter(|one| one.len() > 30_000)
+                        .map(|one| one.as_ptr()),
+                );
+            }
+            kept.push_back(all);
+            // What the engine and the disk have is never read into.
+            assert!(kept.iter().flatten().flatten().all(|byte| *byte == 7));
+            if kept.len() > 3 {
+                kept.pop_front();
+            }
+        }
+        assert!(places.len() <= 8, "{} buffers", places.len());
+        drop(kept);
+        pool.trim();
+        assert!(pool.watched > 0);
+        pool.trim();
+        assert!(pool.watched == 0 && pool.given.iter().all(VecDeque::is_empty));
     }
 
     #[test]

@@ -582,6 +582,11 @@ impl<R: Reactor> Sockets<R> {
         leaving.into_iter().chain(self.accept_again).min()
     }
 
+    /// To be called about once a second.
+    pub(crate) fn on_second(&mut self) {
+        self.pool.trim();
+    }
+
     pub(crate) fn on_time(&mut self, now: Instant) {
         while let Some(&(deadline, key)) = self.leaving.front() {
             let gone = self.streams.at(key).is_none();

@@ -27,6 +27,7 @@ use rustix::io::Errno;
 use trackerless_core::id::Id20;
 use trackerless_core::io::{JobError, JobId, JobResult, StateKind, TorrentId, Work};
 
+use crate::host::{Arrival, Inbox};
 use crate::stamp::Stamp;
 use crate::state::StateDir;
 pub(crate) use changes::metadata_below;
@@ -67,7 +68,7 @@ impl Default for StorageConfig {
     fn default() -> Self {
         Self {
             threads: 0,
-            memory_budget: 64 << 20,
+            memory_budget: 32 << 20,
             max_open_files: 128,
             read_only: false,
             preallocate: false,
@@ -90,8 +91,8 @@ impl StorageConfig {
     }
 }
 
-/// Called from any worker thread with every answer.
-pub(crate) type OnDone = dyn Fn(JobId, JobResult) + Send + Sync;
+/// Called from any worker thread, with one answer or more.
+type OnDone = dyn Fn(&mut dyn Iterator<Item = (JobId, JobResult)>) + Send + Sync;
 
 /// What all workers share.
 pub(crate) struct Shared {
@@ -99,11 +100,15 @@ pub(crate) struct Shared {
     pub(crate) torrents: RwLock<HashMap<TorrentId, Arc<FileStore>>>,
     /// Bytes of unfinished pieces in memory, over all workers.
     pub(crate) kept: AtomicUsize,
-    pub(crate) on_done: Box<OnDone>,
+    on_done: Box<OnDone>,
     folders: Mutex<BTreeMap<Id20, PathBuf>>,
 }
 
 impl Shared {
+    pub(crate) fn answer(&self, answers: impl IntoIterator<Item = (JobId, JobResult)>) {
+        (self.on_done)(&mut answers.into_iter());
+    }
+
     pub(crate) fn torrent(&self, torrent: TorrentId) -> Result<Arc<FileStore>, JobError> {
         let torrents = self.torrents.read().unwrap_or_else(PoisonError::into_inner);
         torrents.get(&torrent).cloned().ok_or(JobError::Missing)
@@ -150,12 +155,19 @@ impl Shared {
     }
 }
 
+/// A worker, and what it is given at the next flush.
+struct Shard {
+    queue: Arc<Queue>,
+    thread: JoinHandle<()>,
+    gathered: Vec<Task>,
+}
+
 /// Does the engine's jobs on threads of its own; they start with the first job.
 ///
 /// Dropping it finishes what was submitted.
 pub struct Storage {
     shared: Arc<Shared>,
-    workers: Vec<(Arc<Queue>, JoinHandle<()>)>,
+    workers: Vec<Shard>,
     /// Saves state, which waits for the device: no piece has to wait with it.
     saver: Option<(Arc<Queue>, JoinHandle<()>)>,
     resolver: Pool,
@@ -175,6 +187,23 @@ impl Storage {
     pub fn new(
         config: StorageConfig,
         on_done: impl Fn(JobId, JobResult) + Send + Sync + 'static,
+    ) -> Self {
+        Self::answering(config, move |answers| {
+            answers.for_each(|(job, result)| on_done(job, result));
+        })
+    }
+
+    /// Storage whose answers arrive in `inbox`, several at once where several are ready.
+    #[must_use]
+    pub fn into_inbox(config: StorageConfig, inbox: Arc<Inbox>) -> Self {
+        Self::answering(config, move |answers| {
+            inbox.extend(answers.map(|(job, result)| Arrival::JobDone(job, result)));
+        })
+    }
+
+    fn answering(
+        config: StorageConfig,
+        on_done: impl Fn(&mut dyn Iterator<Item = (JobId, JobResult)>) + Send + Sync + 'static,
     ) -> Self {
         let shared = Arc::new(Shared {
             config,
@@ -205,6 +234,13 @@ impl Storage {
 
     /// Begins a job; never waits.
     pub fn submit(&mut self, job: JobId, work: Work<'_>) {
+        self.gather(job, work);
+        self.flush();
+    }
+
+    /// As [`Self::submit`], but the job may begin as late as with the next [`Self::flush`]: a
+    /// thread is woken once for all that was gathered.
+    pub fn gather(&mut self, job: JobId, work: Work<'_>) {
         match work {
             Work::Resolve { host, port } => {
                 let host = host.to_owned();
@@ -234,7 +270,7 @@ impl Storage {
                 let shard = torrent.0.index as usize;
                 let shared = Arc::clone(&self.shared);
                 self.run(shard, move |_| {
-                    (shared.on_done)(job, JobResult::Metadata(assembled.check()));
+                    shared.answer([(job, JobResult::Metadata(assembled.check()))]);
                 });
             }
             Work::Open {
@@ -335,6 +371,15 @@ impl Storage {
         }
     }
 
+    /// Begins what was gathered.
+    pub fn flush(&mut self) {
+        for shard in &mut self.workers {
+            if !shard.gathered.is_empty() {
+                shard.queue.push(shard.gathered.drain(..));
+            }
+        }
+    }
+
     /// The result of a job is not wanted any more; only fetches are given up for it.
     pub fn cancel(&self, job: JobId) {
         self.fetcher.cancel(job);
@@ -345,6 +390,7 @@ impl Storage {
     pub(crate) fn run(&mut self, shard: usize, work: impl FnOnce(&mut Vec<u8>) + Send + 'static) {
         self.start();
         self.push(shard % self.workers.len(), Task::Run(Box::new(work)));
+        self.flush();
     }
 
     fn save(&mut self, job: JobId, kind: StateKind, state: State) {
@@ -365,7 +411,7 @@ impl Storage {
 
     fn push(&mut self, shard: usize, task: Task) {
         self.start();
-        self.workers[shard].0.push(task);
+        self.workers[shard].gathered.push(task);
     }
 
     fn push_save(&mut self, task: Task) {
@@ -373,7 +419,7 @@ impl Storage {
             self.saver = self.spawn("state".into()).ok();
         }
         match &self.saver {
-            Some((queue, _)) => queue.push(task),
+            Some((queue, _)) => queue.push([task]),
             None => self.push(0, task),
         }
     }
@@ -396,7 +442,11 @@ impl Storage {
         };
         for index in 0..threads {
             match self.spawn(format!("storage-{index}")) {
-                Ok(worker) => self.workers.push(worker),
+                Ok((queue, thread)) => self.workers.push(Shard {
+                    queue,
+                    thread,
+                    gathered: Vec::new(),
+                }),
                 Err(error) if self.workers.is_empty() => {
                     panic!("no thread for storage: {error}")
                 }
@@ -408,9 +458,16 @@ impl Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        let threads = || self.workers.iter().chain(&self.saver);
-        threads().for_each(|(queue, _)| queue.push(Task::End));
-        for (_, thread) in self.workers.drain(..).chain(self.saver.take()) {
+        self.flush();
+        let workers = self
+            .workers
+            .drain(..)
+            .map(|shard| (shard.queue, shard.thread));
+        let threads: Vec<_> = workers.chain(self.saver.take()).collect();
+        threads
+            .iter()
+            .for_each(|(queue, _)| queue.push([Task::End]));
+        for (_, thread) in threads {
             let _ = thread.join();
         }
     }

@@ -55,7 +55,7 @@ impl Pool {
             state.threads -= 1;
             if state.threads == 0 {
                 for (job, _) in std::mem::take(&mut state.queue) {
-                    (self.shared.on_done)(job, JobResult::Failed(JobError::Io));
+                    self.shared.answer([(job, JobResult::Failed(JobError::Io))]);
                 }
             }
         }
@@ -92,7 +92,7 @@ fn run(shared: &Shared, state: &Mutex<State>) {
         let wanted = !state.cancelled.remove(&job);
         drop(state);
         if wanted {
-            (shared.on_done)(job, result);
+            shared.answer([(job, result)]);
         }
     }
 }

@@ -22,6 +22,8 @@ use super::{Shared, job_error, lock};
 
 /// Bytes read from disk at once to be hashed.
 const HASH_CHUNK: u32 = 256 * 1024;
+/// Answers that wait for one another at most, while there are other tasks.
+const ANSWERS_AT_ONCE: usize = 64;
 /// Bytes under one leaf of a hash tree.
 const MERKLE_BLOCK: usize = 16 * 1024;
 
@@ -119,9 +121,9 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn push(&self, task: Task) {
+    pub(super) fn push(&self, tasks: impl IntoIterator<Item = Task>) {
         let mut waiting = lock(&self.waiting);
-        waiting.tasks.push_back(task);
+        waiting.tasks.extend(tasks);
         // A wake-up is a system call: only for a worker that sleeps.
         if std::mem::take(&mut waiting.idle) {
             self.wake.notify_one();
@@ -167,6 +169,7 @@ impl Worker {
 
     pub(super) fn run(mut self) {
         let mut tasks = VecDeque::new();
+        let mut answers = Vec::new();
         loop {
             self.queue.take(&mut tasks);
             for task in tasks.drain(..) {
@@ -174,8 +177,17 @@ impl Worker {
                     return;
                 }
                 if let Some((job, result)) = self.perform(task) {
-                    (self.shared.on_done)(job, result);
+                    // Nobody waits for a block that is kept: its answer goes with the next, since
+                    // each time the engine's thread may have to be woken.
+                    let urgent = !matches!(result, JobResult::Written);
+                    answers.push((job, result));
+                    if urgent || answers.len() >= ANSWERS_AT_ONCE {
+                        self.shared.answer(answers.drain(..));
+                    }
                 }
+            }
+            if !answers.is_empty() {
+                self.shared.answer(answers.drain(..));
             }
         }
     }
