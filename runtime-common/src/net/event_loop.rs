@@ -26,7 +26,7 @@ const BATCHES_PER_VISIT: usize = 4;
 /// Connections accepted before others have their turn.
 const ACCEPTS_PER_VISIT: usize = 16;
 /// Bytes read from one stream before others have their turn.
-const READ_PER_VISIT: usize = 256 * 1024;
+const READ_PER_VISIT: usize = 1024 * 1024;
 /// Outputs that may gather before they are performed.
 const OUTPUTS_AT_ONCE: usize = 128;
 /// Times in one turn that what follows from a write or a failure is done at once.

@@ -9,7 +9,7 @@ use super::OsSocket;
 
 /// Bytes of the smallest buffer; each class has buffers of twice the size of the one before.
 const SMALLEST: usize = 4 * 1024;
-const CLASSES: usize = 7;
+const CLASSES: usize = 9;
 /// Reads in a row that filled less than half, after which the next buffer is a class smaller.
 /// Several, since what a visit leaves in the socket is often little.
 const SHORT_READS: u8 = 8;

@@ -319,21 +319,8 @@ impl FileStore {
     }
 
     fn read_span(&self, span: &Span, out: &mut Vec<u8>) -> io::Result<()> {
-        let end = out.len() + span.len as usize;
-        out.reserve(span.len as usize);
         let file = self.file(span.file as u32, false)?;
-        let mut offset = span.offset;
-        while out.len() < end {
-            // Reads into spare capacity: the bytes are not zeroed first.
-            let read = pread(&file, out, offset)?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            offset += read as u64;
-        }
-        // More than the span may have been read: the next one follows here.
-        out.truncate(end);
-        Ok(())
+        pread(&file, out, out.len() + span.len as usize, span.offset)
     }
 
     /// Writes `blocks`, which are contiguous from `begin` of `piece` on, with as few calls as the
@@ -727,13 +714,24 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), NotFound | UnexpectedEof)
 }
 
-pub(super) fn pread(file: &File, out: &mut Vec<u8>, offset: u64) -> io::Result<usize> {
-    loop {
-        match rustix::io::pread(file, rustix::buffer::spare_capacity(out), offset) {
-            Err(Errno::INTR) => {}
-            other => return Ok(other?),
+/// Appends what is there from `offset` on, until `out` is `end` bytes long, without zeroing its
+/// memory first.
+pub(super) fn pread(file: &File, out: &mut Vec<u8>, end: usize, mut offset: u64) -> io::Result<()> {
+    out.reserve(end.saturating_sub(out.len()));
+    while out.len() < end {
+        let left = end - out.len();
+        let read = match rustix::io::pread(file, &mut out.spare_capacity_mut()[..left], offset) {
+            Err(Errno::INTR) => continue,
+            other => other?.0.len(),
+        };
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        // SAFETY: the call has initialised so many bytes after the ones that were there.
+        unsafe { out.set_len(out.len() + read) };
+        offset += read as u64;
     }
+    Ok(())
 }
 
 pub(super) fn write_all(file: impl AsFd, blocks: &[Bytes], mut offset: u64) -> io::Result<()> {

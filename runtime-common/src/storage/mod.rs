@@ -5,6 +5,7 @@
 //! until the piece is committed with a few large writes; over [`StorageConfig::memory_budget`]
 //! the largest pieces are spilled to their place in the files and read back where needed.
 
+mod buffers;
 mod changes;
 mod fetch;
 mod files;
@@ -38,7 +39,7 @@ pub(crate) use parts::{name_of as parts_name, shared_pieces};
 use pool::Pool;
 pub(crate) use present::is_hole;
 use resolve::resolve;
-use worker::{Queue, State, Task, Worker};
+use worker::{Queue, Read, State, Task, Worker};
 
 /// How storage works.
 #[derive(Debug, Clone)]
@@ -303,13 +304,13 @@ impl Storage {
             } => self.push_piece(
                 torrent,
                 piece,
-                Task::Read {
+                Task::Read(Read {
                     job,
                     torrent,
                     piece,
                     begin,
                     length,
-                },
+                }),
             ),
             Work::Write {
                 torrent,

@@ -117,17 +117,8 @@ impl Parts {
     ) -> io::Result<()> {
         let file = lock(&self.state).file.clone();
         let file = file.ok_or(io::ErrorKind::NotFound)?;
-        let end = out.len() + length as usize;
-        let mut offset = self.offset(place) + u64::from(begin);
-        out.reserve(length as usize);
-        while out.len() < end {
-            match pread(&file, out, offset)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                read => offset += read as u64,
-            }
-        }
-        out.truncate(end);
-        Ok(())
+        let offset = self.offset(place) + u64::from(begin);
+        pread(&file, out, out.len() + length as usize, offset)
     }
 
     /// Writes `blocks` at `begin` of the piece at `place`.

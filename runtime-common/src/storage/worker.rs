@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use bytes::Bytes;
 use sha1::{Digest as _, Sha1};
+use smallvec::SmallVec;
 use trackerless_core::id::Id20;
 use trackerless_core::io::{
     BlockHash, Digest, HashKind, JobError, JobId, JobResult, Opened, StateKind, TorrentId,
@@ -15,6 +16,7 @@ use trackerless_core::metainfo::{Info, merkle};
 use trackerless_core::resume::Resume;
 use trackerless_core::swarm::picker::BLOCK_LENGTH;
 
+use super::buffers::Buffers;
 use super::files::FileStore;
 use super::piece::Piece;
 use super::present::{present, zero_hash};
@@ -24,6 +26,8 @@ use super::{Shared, job_error, lock};
 const HASH_CHUNK: u32 = 256 * 1024;
 /// Answers that wait for one another at most, while there are other tasks.
 const ANSWERS_AT_ONCE: usize = 64;
+/// Bytes of a piece read at once for peers.
+const READ_AT_ONCE: u32 = 256 * 1024;
 /// Bytes under one leaf of a hash tree.
 const MERKLE_BLOCK: usize = 16 * 1024;
 
@@ -50,6 +54,24 @@ impl State {
     }
 }
 
+/// Bytes of a piece that a peer asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Read {
+    pub(super) job: JobId,
+    pub(super) torrent: TorrentId,
+    pub(super) piece: u32,
+    pub(super) begin: u32,
+    pub(super) length: u32,
+}
+
+impl Read {
+    /// Whether `next` asks for what follows.
+    fn is_followed_by(&self, next: &Self) -> bool {
+        (next.torrent, next.piece) == (self.torrent, self.piece)
+            && self.begin.checked_add(self.length) == Some(next.begin)
+    }
+}
+
 pub(super) enum Task {
     Open {
         job: JobId,
@@ -57,13 +79,7 @@ pub(super) enum Task {
         info: Arc<Info>,
         select: Arc<[u32]>,
     },
-    Read {
-        job: JobId,
-        torrent: TorrentId,
-        piece: u32,
-        begin: u32,
-        length: u32,
-    },
+    Read(Read),
     Write {
         job: JobId,
         torrent: TorrentId,
@@ -152,6 +168,8 @@ pub(super) struct Worker {
     queue: Arc<Queue>,
     pieces: HashMap<PieceKey, Piece>,
     buffer: Vec<u8>,
+    /// What is read for peers.
+    buffers: Buffers,
     /// How many zeros were hashed last, and what came out: of a sparse file, most pieces are alike.
     zeros: (u32, [u8; 20]),
 }
@@ -163,6 +181,7 @@ impl Worker {
             queue,
             pieces: HashMap::new(),
             buffer: Vec::new(),
+            buffers: Buffers::default(),
             zeros: (0, zero_hash(0)),
         }
     }
@@ -172,9 +191,13 @@ impl Worker {
         let mut answers = Vec::new();
         loop {
             self.queue.take(&mut tasks);
-            for task in tasks.drain(..) {
+            while let Some(task) = tasks.pop_front() {
                 if matches!(task, Task::End) {
                     return;
+                }
+                if let Task::Read(first) = task {
+                    self.read_run(first, &mut tasks, &mut answers);
+                    continue;
                 }
                 if let Some((job, result)) = self.perform(task) {
                     // Nobody waits for a block that is kept: its answer goes with the next, since
@@ -200,19 +223,7 @@ impl Worker {
                 info,
                 select,
             } => (job, answer(self.open(torrent, info, &select))),
-            Task::Read {
-                job,
-                torrent,
-                piece,
-                begin,
-                length,
-            } => (
-                job,
-                answer(
-                    self.read_right(torrent, piece, begin, length)
-                        .map(JobResult::Read),
-                ),
-            ),
+            Task::Read(read) => (read.job, answer(self.read_right(read).map(JobResult::Read))),
             Task::Write {
                 job,
                 torrent,
@@ -334,14 +345,51 @@ impl Worker {
         }
     }
 
-    /// Reads what is right: of a file that somebody changed, each piece is hashed once more.
-    fn read_right(
+    /// Reads at once what `first` and the tasks after it ask for of one piece, as far as one
+    /// follows the other.
+    fn read_run(
         &mut self,
-        torrent: TorrentId,
-        piece: u32,
-        begin: u32,
-        length: u32,
-    ) -> Result<Bytes, JobError> {
+        first: Read,
+        tasks: &mut VecDeque<Task>,
+        answers: &mut Vec<(JobId, JobResult)>,
+    ) {
+        let (mut all, mut last) = (first, first);
+        let mut reads: SmallVec<[Read; 16]> = SmallVec::from_slice(&[first]);
+        while let Some(Task::Read(next)) = tasks.front()
+            && last.is_followed_by(next)
+            && all.length.saturating_add(next.length) <= READ_AT_ONCE
+        {
+            all.length += next.length;
+            last = *next;
+            reads.push(last);
+            tasks.pop_front();
+        }
+        let data = self.read_right(all);
+        let alone = reads.len() == 1;
+        for read in reads {
+            let data = match &data {
+                Ok(data) => {
+                    let from = (read.begin - all.begin) as usize;
+                    Ok(data.slice(from..from + read.length as usize))
+                }
+                Err(error) if alone => Err(*error),
+                // What is wrong may be so with one of them alone.
+                Err(_) => self.read_right(read),
+            };
+            answers.push((read.job, answer(data.map(JobResult::Read))));
+        }
+        self.shared.answer(answers.drain(..));
+    }
+
+    /// Reads what is right: of a file that somebody changed, each piece is hashed once more.
+    fn read_right(&mut self, read: Read) -> Result<Bytes, JobError> {
+        let Read {
+            torrent,
+            piece,
+            begin,
+            length,
+            ..
+        } = read;
         let data = self.read(torrent, piece, begin, length);
         let store = self.shared.torrent(torrent)?;
         if !store.doubts(piece) {
@@ -369,7 +417,7 @@ impl Worker {
         if let Some(slice) = kept.and_then(|kept| kept.slice(begin, length)) {
             return Ok(slice);
         }
-        let mut out = Vec::with_capacity(length as usize);
+        let mut out = self.buffers.take(length as usize);
         match kept {
             Some(kept) if kept.covers(begin, begin + length) => {
                 out.resize(length as usize, 0);
@@ -384,7 +432,7 @@ impl Worker {
                 }
             }
         }
-        Ok(out.into())
+        Ok(self.buffers.share(out))
     }
 
     fn write(
