@@ -50,7 +50,7 @@ lab_libtorrent() {
         python3 -m venv "$LAB_VENV"
     fi
     local version
-    for version in 2.0.11 2.1.1; do
+    for version in ${LAB_LIBTORRENT:-2.0.11 2.1.1}; do
         if "$LAB_VENV/bin/pip" install -q --disable-pip-version-check "libtorrent==$version" &&
             "$LAB_VENV/bin/python" -c 'import libtorrent'; then
             return 0

@@ -70,7 +70,9 @@ def serve_http(host, answer):
 
 def http(tracker, host):
     def answer(handler):
-        query = urllib.parse.urlsplit(handler.path).query
+        path, query = urllib.parse.urlsplit(handler.path)[2:4]
+        if path != "/announce":
+            return 404, {}, []
         pairs = dict(urllib.parse.parse_qsl(query, encoding="latin-1"))
         if len(pairs["info_hash"]) != 20 or len(pairs["peer_id"]) != 20:
             return 400, {}, [b"d14:failure reason9:bad querye"]

@@ -1,7 +1,7 @@
 //! What both ends of the wire need: the handshake, the layout of the content, frames.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use trackerless_core::metainfo::Torrent;
 
@@ -57,13 +57,18 @@ impl Layout {
     }
 }
 
-/// Sends our handshake, and reads the other's.
+/// Sends our handshake, and reads the other's. Each address of ours is a peer of its own.
 pub(crate) fn shake_hands(stream: &mut TcpStream, layout: &Layout) -> io::Result<()> {
+    let SocketAddr::V4(local) = stream.local_addr()? else {
+        return Err(io::Error::other("an IPv4 address was expected"));
+    };
+    let (ip, port) = (u32::from(*local.ip()), local.port());
+    let peer_id = format!("-LN0001-{ip:08x}{port:04x}");
     let ours = [
         &PROTOCOL[..],
         &[0; 8],
         &layout.info_hash,
-        b"-LN0001-next-to-none",
+        peer_id.as_bytes(),
     ]
     .concat();
     stream.write_all(&ours)?;
