@@ -8,7 +8,8 @@
 //! 3. performs every output: sockets itself, `Job` through [`Storage::submit`], `Event` through
 //!    [`App::on_event`]; the commands an app answers with are inputs like any other;
 //! 4. after each wait drains the [`Inbox`] (jobs done, commands of a [`Handle`], Ctrl-C);
-//! 5. once a second calls [`App::on_second`];
+//! 5. once a second calls [`App::on_second`], while something happens or
+//!    [`App::wants_seconds`] says so;
 //! 6. returns the code of the first [`Flow::Exit`].
 
 use std::net::SocketAddr;
@@ -54,6 +55,12 @@ pub trait App: Send {
 
     /// About a second passed.
     fn on_second(&mut self, view: &dyn View) -> Flow;
+
+    /// Whether it must hear of every second; else only of those in which something happened, so
+    /// that a process with nothing to do sleeps.
+    fn wants_seconds(&self) -> bool {
+        true
+    }
 
     /// The user wants it to stop.
     fn on_interrupt(&mut self) -> Flow;

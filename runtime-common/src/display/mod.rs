@@ -140,6 +140,12 @@ impl Reporter {
         self.failures
     }
 
+    /// Whether anybody sees [`Self::progress`].
+    #[must_use]
+    pub fn shows_progress(&self) -> bool {
+        self.args.json || !self.args.quiet
+    }
+
     /// The figures of a torrent, once a second.
     pub fn progress(&mut self, name: &str, stats: &TorrentStats) {
         self.event(

@@ -101,6 +101,8 @@ pub struct EventLoop<R: Reactor> {
     app: Box<dyn App>,
     events: Vec<Event>,
     next_second: Instant,
+    /// Something but time reached the engine since the last second.
+    active: bool,
     recorder: Option<Recorder>,
     exit: Option<u8>,
 }
@@ -146,6 +148,7 @@ impl<R: Reactor> EventLoop<R> {
             app: setup.app,
             events: Vec::new(),
             next_second: now + SECOND,
+            active: true,
             recorder,
             exit: None,
         };
@@ -217,12 +220,13 @@ impl<R: Reactor> EventLoop<R> {
         let busy = self.sockets.waiting() > 0
             || !self.sockets.reports.is_empty()
             || !self.outbox.is_empty();
-        let deadlines = [self.engine.next_timeout(), self.sockets.next_timeout()];
-        let deadline = deadlines
-            .into_iter()
-            .flatten()
-            .chain([self.next_second])
-            .min();
+        let second = (self.active || self.app.wants_seconds()).then_some(self.next_second);
+        let deadlines = [
+            self.engine.next_timeout(),
+            self.sockets.next_timeout(),
+            second,
+        ];
+        let deadline = deadlines.into_iter().flatten().min();
         if busy || deadline.is_some_and(|deadline| deadline <= self.clock.now()) {
             return Turn::Again;
         }
@@ -232,6 +236,7 @@ impl<R: Reactor> EventLoop<R> {
     /// The only way into the engine.
     fn input(&mut self, input: Input<'_>) {
         let now = self.clock.now();
+        self.active |= !matches!(input, Input::Tick);
         if let Some(recorder) = &mut self.recorder {
             recorder.record(now, &input);
         }
@@ -288,7 +293,8 @@ impl<R: Reactor> EventLoop<R> {
         }
         if self.next_second <= now {
             self.next_second = now + SECOND;
-            self.sockets.on_second();
+            // Memory that was read into lately is given back in the second after.
+            self.active = self.sockets.on_second();
             if let Some(flow) = self.flush_recording() {
                 self.follow(flow);
             }

@@ -103,13 +103,16 @@ impl ReadPool {
         None
     }
 
-    /// Gives the memory back that nothing was read into for a while. Called every second or so.
-    pub(crate) fn trim(&mut self) {
-        if !std::mem::take(&mut self.used) {
+    /// Gives the memory back that nothing was read into for a while; whether there is some for the
+    /// next time. Called every second or so.
+    pub(crate) fn trim(&mut self) -> bool {
+        let used = std::mem::take(&mut self.used);
+        if !used {
             self.spare = Default::default();
             self.given = Default::default();
             self.watched = 0;
         }
+        used
     }
 
     /// Reads into the room made; 0 is the end of the stream.
@@ -226,9 +229,8 @@ mod tests {
         }
         assert!(places.len() <= 8, "{} buffers", places.len());
         drop(kept);
-        pool.trim();
-        assert!(pool.watched > 0);
-        pool.trim();
+        assert!(pool.trim() && pool.watched > 0);
+        assert!(!pool.trim());
         assert!(pool.watched == 0 && pool.given.iter().all(VecDeque::is_empty));
     }
 
@@ -249,11 +251,11 @@ mod tests {
             let size = size_of(class.min(CLASSES - 1));
             expected.note(class.min(CLASSES - 1), size, size);
         }
-        assert_eq!(size_of(expected.class), 256 * 1024);
+        assert_eq!(size_of(expected.class), 1024 * 1024);
         // A read that credit cuts short says nothing.
         for _ in 0..2 * SHORT_READS {
             expected.note(2, 10_000, 10_000);
         }
-        assert_eq!(size_of(expected.class), 256 * 1024);
+        assert_eq!(size_of(expected.class), 1024 * 1024);
     }
 }

@@ -582,9 +582,9 @@ impl<R: Reactor> Sockets<R> {
         leaving.into_iter().chain(self.accept_again).min()
     }
 
-    /// To be called about once a second.
-    pub(crate) fn on_second(&mut self) {
-        self.pool.trim();
+    /// To be called about once a second; whether another second must follow.
+    pub(crate) fn on_second(&mut self) -> bool {
+        self.pool.trim()
     }
 
     pub(crate) fn on_time(&mut self, now: Instant) {

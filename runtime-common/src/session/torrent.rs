@@ -244,6 +244,11 @@ impl TorrentApp {
         no_such_file(given, index, files as usize)
     }
 
+    /// Whether it is done with some ratio or time.
+    fn has_goal(&self) -> bool {
+        matches!(&self.plan.goal, Goal::Download(goal) if goal.time.is_some() || goal.ratio.is_some())
+    }
+
     fn seeded_enough(&self) -> bool {
         let (Goal::Download(goal), Some(since)) = (&self.plan.goal, self.complete) else {
             return false;
@@ -502,6 +507,10 @@ impl App for TorrentApp {
             _ => {}
         }
         Flow::Continue
+    }
+
+    fn wants_seconds(&self) -> bool {
+        self.ending.is_some() || self.report.shows_progress() || self.has_goal()
     }
 
     fn on_second(&mut self, view: &dyn View) -> Flow {

@@ -102,9 +102,11 @@ mod tests {
         drop(slice);
         assert!((0..2).any(|_| buffers.take(140_000).as_ptr() == place));
         // What would pin far more than itself is not kept.
+        let kept = || lock(&buffers.0).bytes;
+        let before = kept();
         drop(fill(20_000));
-        assert_eq!(lock(&buffers.0).bytes, 0);
+        assert_eq!(kept(), before);
         drop((0..100).map(|_| fill(100_000)).collect::<Vec<_>>());
-        assert_eq!(lock(&buffers.0).bytes, KEPT);
+        assert!((KEPT - (SMALLEST << CLASSES)..=KEPT).contains(&kept()));
     }
 }
