@@ -889,7 +889,7 @@ impl Default for Limits {
             max_resolved: 16,
             max_own_addresses: 16,
             connects_per_second: 30,
-            disk_budget: 4 * 1024 * 1024,
+            disk_budget: 8 * 1024 * 1024,
             min_disk_share: 256 * 1024,
             read_budget: 32 * 1024 * 1024,
             min_read_share: 256 * 1024,

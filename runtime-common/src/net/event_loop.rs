@@ -220,7 +220,8 @@ impl<R: Reactor> EventLoop<R> {
         let busy = self.sockets.waiting() > 0
             || !self.sockets.reports.is_empty()
             || !self.outbox.is_empty();
-        let second = (self.active || self.app.wants_seconds()).then_some(self.next_second);
+        let seconds = self.active || self.recorder.is_some() || self.app.wants_seconds();
+        let second = seconds.then_some(self.next_second);
         let deadlines = [
             self.engine.next_timeout(),
             self.sockets.next_timeout(),

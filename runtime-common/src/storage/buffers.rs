@@ -100,7 +100,8 @@ mod tests {
         drop(whole);
         assert_ne!(fill(200_000).as_ptr(), place);
         drop(slice);
-        assert!((0..2).any(|_| buffers.take(140_000).as_ptr() == place));
+        let again = [buffers.take(140_000), buffers.take(140_000)];
+        assert!(again.iter().any(|buffer| buffer.as_ptr() == place));
         // What would pin far more than itself is not kept.
         let kept = || lock(&buffers.0).bytes;
         let before = kept();
