@@ -76,6 +76,15 @@ lab_other_binary() {
     fi
 }
 
+# A DHT node of the mainline crate, in MAINLINE_NODE, in the same way.
+lab_mainline() {
+    if [ -z "${MAINLINE_NODE:-}" ]; then
+        cargo build --locked --manifest-path tests/interop/mainline-node/Cargo.toml \
+            --target-dir "$TARGET_DIR/mainline-node"
+        MAINLINE_NODE="$TARGET_DIR/mainline-node/debug/mainline-node"
+    fi
+}
+
 # Ends what was started in the namespace, then the namespace.
 lab_end() {
     local child
