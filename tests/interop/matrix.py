@@ -118,6 +118,7 @@ ROWS = [
     Row("6 pieces of 16 MiB", kinds.large_pieces, 60),
     Row("6 pieces of 16 KiB", kinds.small_pieces, 60),
     Row("6 one byte", kinds.one_byte, 60),
+    Row("6 1 GiB in one file", kinds.gibibyte, 200),
     Row("7 four of ours, three others, one slow seeder", crowd.behind_one_seeder, 150),
     Row("8 torrents are read by all", reading.read_by_all, 40, cannot=makes_no_torrents),
     Row("9 the seeder dies and returns", returning.seeder_dies, 120),

@@ -63,15 +63,15 @@ def by_name(room, client, way, v6):
     between_two(room, client, way, Content(room, SIZE), v6, utp=True)
 
 
-def between_two(room, client, way, content, v6=False, **them):
+def between_two(room, client, way, content, v6=False, seconds=30, **them):
     """Any content, with a peer that we are told of."""
     host = room.hosts(v6)
     them, us = {"address": host(2), **them}, {"address": host(1)}
     endpoint = lab.endpoint(them["address"])
     if way is Way.TO_US:
-        ours = transfer(room, client, way, content, 30, them, {**us, "peers": [endpoint]})
+        ours = transfer(room, client, way, content, seconds, them, {**us, "peers": [endpoint]})
     else:
-        ours = transfer(room, client, way, content, 30, {**us, "peers": [endpoint]}, them)
+        ours = transfer(room, client, way, content, seconds, {**us, "peers": [endpoint]}, them)
     check_sources(ours, {"manual"}, {"manual"})
 
 

@@ -15,15 +15,15 @@ ODD = {
     "one byte": 1,
     "two pieces": 65_536,
     "z-empty": 0,
-    **{f"many/{n:03}": random.Random(n).randrange(60_000) for n in range(60)},
+    **{f"many/{n:03}": random.Random(n).randrange(60_000) for n in range(194)},
 }
 PADDED = {"first.bin": 300_001, "folder/second.bin": 700_003, "last": 5}
 
 
-def _kind(size, piece_length, flags=V1):
+def _kind(size, piece_length, flags=V1, seconds=30):
     def run(room, client, way):
         content = Content(room, size, piece_length, flags=flags)
-        between_two(room, client, way, content)
+        between_two(room, client, way, content, seconds=seconds)
 
     return run
 
@@ -34,3 +34,4 @@ hybrid = _kind(PADDED, 64 << 10, 0)
 large_pieces = _kind(20_000_001, 16 << 20)
 small_pieces = _kind(6_000_001, 16 << 10)
 one_byte = _kind(1, 16 << 10)
+gibibyte = _kind(1 << 30, 1 << 20, seconds=150)
