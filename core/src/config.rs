@@ -156,6 +156,27 @@ pub struct DhtConfig {
     pub reply_peers_v6: u16,
     /// A stored peer is forgotten this long after its announce.
     pub peer_lifetime: Duration,
+    /// Items of others that are kept in each address family (BEP 44); a closer one takes the place
+    /// of the farthest.
+    pub max_items: u16,
+    /// Items that one host may have kept, so that nobody fills the store alone.
+    pub max_items_per_host: u16,
+    /// The same of one network (a /24 of IPv4, a /48 of IPv6).
+    pub max_items_per_network: u16,
+    /// An item is forgotten this long after it was last put (BEP 44).
+    pub item_lifetime: Duration,
+    /// Signatures of items that are being checked for us; of more items nothing is known, and those
+    /// who bring them are told to come back.
+    pub max_signature_checks: u16,
+    /// A signature that is not checked by then is taken to be wrong.
+    pub signature_patience: Duration,
+    /// Info-hashes in one answer to a survey (BEP 51); with nodes beside them it is one packet.
+    pub samples: u8,
+    /// How long such an answer stays the same.
+    pub sample_interval: Duration,
+    /// One that is short is drawn anew when there is more, but not more often than this: all that
+    /// is kept is looked at.
+    pub sample_renewal: Duration,
     /// Time between looks at the next `sweep_slice` info-hashes for peers to be forgotten.
     pub sweep_interval: Duration,
     /// Info-hashes looked at then; few, since each may have many peers.
@@ -666,6 +687,15 @@ impl Default for DhtConfig {
             reply_peers_v4: 100,
             reply_peers_v6: 25,
             peer_lifetime: secs(45 * 60),
+            max_items: 700,
+            max_items_per_host: 50,
+            max_items_per_network: 200,
+            item_lifetime: secs(2 * 60 * 60),
+            max_signature_checks: 64,
+            signature_patience: secs(10),
+            samples: 20,
+            sample_interval: secs(6 * 60 * 60),
+            sample_renewal: secs(5),
             sweep_interval: secs(5),
             sweep_slice: 16,
             announce_interval: secs(15 * 60),

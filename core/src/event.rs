@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use crate::dht::item::Item;
 use crate::id::Id20;
 use crate::io::{ConnId, JobError, Tag, TorrentId};
 use crate::metainfo::Info;
@@ -359,12 +360,37 @@ pub enum CloseReason {
 }
 
 /// Part of a lookup's result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// A node that answered, among the closest.
     Node(Id20, SocketAddr),
     /// A peer of the info-hash.
     Peer(SocketAddr),
+    /// The item looked for (BEP 44): its hash, or its signature, is right. A mutable one may be
+    /// followed by newer ones, each with a higher sequence number.
+    Item(Arc<Item>),
+    /// A node refused what it was asked, with this code; for a put each code is told once: 205 the
+    /// value is too long, 206 the signature is wrong, 207 the salt is too long, 301 another
+    /// sequence number is there than the one to be replaced, 302 a newer item is there (BEP 44).
+    Refused(i64),
+    /// An info-hash that the node asked keeps peers of (BEP 51).
+    InfoHash(Id20),
+    /// What else it tells of them.
+    Survey {
+        /// How many it keeps.
+        of: u32,
+        /// After which time it will tell of others.
+        again: Duration,
+    },
+    /// About how many peers an info-hash has, by the filters of several nodes (BEP 33).
+    Swarm {
+        /// Peers that have everything.
+        seeds: u32,
+        /// Peers that lack something.
+        downloaders: u32,
+        /// Nodes that told.
+        nodes: u32,
+    },
 }
 
 /// Figures of a finished lookup.
@@ -381,6 +407,7 @@ pub struct LookupSummary {
     pub queries: u16,
     /// Nodes that answered.
     pub replies: u16,
-    /// Peers or nodes found, or stores accepted for an announce.
+    /// What was found: peers, nodes, items, info-hashes, one count of peers; of an announce or a put,
+    /// the nodes that store it.
     pub results: u32,
 }

@@ -5,20 +5,21 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use trackerless_core::Config;
+use trackerless_core::dht::item::mutable_target;
 use trackerless_core::io::AddTorrent;
 use trackerless_core::metainfo::Version;
 
 use crate::cli::{
     Cli, Command, DemoArgs, DhtCommand, DownloadArgs, MetadataArgs, NetArgs, OutputArgs, Parsed,
-    SeedArgs, config_file, definition,
+    SeedArgs, config_file, definition, keys, values::ItemName,
 };
 use crate::display::{Reporter, lost_output, note};
-use crate::error::{DONE, FAILED, Failure};
+use crate::error::{DONE, Failure};
 use crate::host::{App, Inbox, Setup};
 use crate::keep::{Kept, content_paths};
 use crate::offline::{self, Outer};
 use crate::session::{
-    Contacts, DhtApp, DhtTask, Goal, SeedGoal, TorrentApp, TorrentPlan, no_such_file,
+    Contacts, DhtApp, DhtTask, Goal, SeedGoal, Signing, TorrentApp, TorrentPlan, no_such_file,
 };
 use crate::sockets::Listen;
 use crate::source::Source;
@@ -62,13 +63,11 @@ pub fn main_with(
         Reporter::new(args).failure(&failure);
         failure.code
     });
-    let Some(reason) = lost_output() else {
-        return ExitCode::from(code);
-    };
-    note(&format!(
-        "error: standard output cannot be written: {reason}; what was to be printed is lost"
-    ));
-    ExitCode::from(if code == DONE { FAILED } else { code })
+    if let Some(failure) = lost_output() {
+        note(&format!("error: {failure}"));
+        return ExitCode::from(if code == DONE { failure.code } else { code });
+    }
+    ExitCode::from(code)
 }
 
 /// Whether `--json` is among the options: known even where the rest is wrong. It is never the
@@ -292,10 +291,39 @@ fn dht(command: DhtCommand) -> Result<Setup, Failure> {
         DhtCommand::Announce { hash, port, net } => {
             (DhtTask::Announce(hash, port), net, false, true)
         }
-        DhtCommand::Sample(_) => return Err(not_yet("dht sample")),
-        DhtCommand::Get(_) => return Err(not_yet("dht get")),
-        DhtCommand::Put(_) => return Err(not_yet("dht put")),
-        DhtCommand::Scrape(_) => return Err(not_yet("dht scrape")),
+        DhtCommand::Sample { addr, net } => (DhtTask::Sample(addr), net, false, true),
+        DhtCommand::Get { target, salt, net } => {
+            let salt = salt.unwrap_or_default();
+            let target = match target {
+                ItemName::Target(target) => target,
+                ItemName::Key(key) => mutable_target(&key, &salt),
+            };
+            (DhtTask::Get(target, salt), net, false, true)
+        }
+        DhtCommand::Put {
+            value,
+            key,
+            salt,
+            seq,
+            cas,
+            net,
+        } => {
+            let salt = salt.unwrap_or_default();
+            let signing = key.map(|path| {
+                let made = || note(&format!("made a new key in {}", path.display()));
+                let key = keys::load_or_make(&path, made)?;
+                let signing = Signing {
+                    key,
+                    salt,
+                    seq,
+                    cas,
+                };
+                Ok::<_, Failure>(Box::new(signing))
+            });
+            let signing = signing.transpose()?;
+            (DhtTask::Put(value, signing), net, false, true)
+        }
+        DhtCommand::Scrape { hash, net } => (DhtTask::Scrape(hash), net, false, true),
     };
     let mut net = net.with_config()?;
     if net.no_dht {
@@ -310,18 +338,15 @@ fn dht(command: DhtCommand) -> Result<Setup, Failure> {
     kept.add_config(net.config.as_deref());
     kept.add_table(state.as_ref());
     // One question is no node: it must not replace the table of one.
-    let state = state.filter(|_| task == DhtTask::Run);
+    let state = state.filter(|_| matches!(task, DhtTask::Run));
     let app = DhtApp::new(task, contacts, state.clone(), Reporter::new(net.output))?;
     let mut parts = Parts::new(&net, state, &kept)?;
     parts.config.dht.read_only = read_only;
     if router {
         parts.config.dht.max_stored_torrents = 0;
+        parts.config.dht.max_items = 0;
     }
     parts.setup(Box::new(app))
-}
-
-fn not_yet(what: &str) -> Failure {
-    Failure::usage(format!("{what}: not there yet in this version"))
 }
 
 /// Content of v2 alone cannot be fetched or served yet: told before anything is opened. What a link
@@ -489,6 +514,7 @@ mod tests {
         assert_eq!(got.listen, [Listen::exactly(address)]);
         let router = setup(&[&["dht", "run", "--router"][..], &local].concat()).unwrap();
         assert_eq!(router.config.dht.max_stored_torrents, 0);
+        assert_eq!(router.config.dht.max_items, 0);
         assert!(!router.config.tcp && !router.config.lsd.enabled);
     }
 
@@ -505,8 +531,11 @@ mod tests {
             (&["download", HASH, "--record", "src"], "--record"),
             (&["download", HASH, "--record", "/no/where"], "--record"),
             (&["dht", "run", "--no-dht"], "--no-dht"),
-            (&["dht", "sample", "127.0.0.1:1"], "dht sample"),
-            (&["dht", "put", "x", "--salt", "y"], "dht put"),
+            (&["dht", "put", "x", "--key", "src"], "--key src"),
+            (
+                &["dht", "put", "x", "--key", "Cargo.toml"],
+                "64 hexadecimal",
+            ),
             (
                 &["dht", "get-peers", HASH, "--listen", "127.0.0.1:0"],
                 "--bootstrap",

@@ -527,6 +527,7 @@ impl Sim {
         let host = &mut self.hosts[host as usize];
         let disk = &mut host.disk;
         match work {
+            Work::CheckSignature { item } => JobResult::Signature(item.is_authentic()),
             Work::CheckMetadata { assembled, .. } => JobResult::Metadata(assembled.check()),
             Work::Open { torrent, info, .. } => {
                 disk.open(torrent, info, host.spec.content.as_ref())

@@ -63,6 +63,41 @@ fn what_is_lost_on_standard_output_is_an_error() {
     }
 }
 
+/// Commands that would go on for ever, or for long, if nobody told them.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_runs_on_ends_when_what_it_prints_is_lost() {
+    let folder = folder();
+    let net = ["--listen", "127.0.0.1:0", "--state-dir", "s", "--json"];
+    for line in [
+        &["dht", "run", "--bootstrap", "127.0.0.1:9"][..],
+        &["seed", "a.torrent", "--data", ".", "--no-dht", "--no-lsd"],
+        &["download", "a.torrent", "-o", "empty", "--no-dht", "--no-lsd"],
+        &["dht", "get-peers", &"a".repeat(40), "--bootstrap", "127.0.0.1:9"],
+    ] {
+        let line = [line, &net].concat();
+        let mut child = command(folder.path(), &line)
+            .stdout(full())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command runs");
+        for _ in 0..300 {
+            if child.try_wait().expect("it can be asked").is_some() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        // Whatever still runs by now would run on.
+        let _ = child.kill();
+        let output = child.wait_with_output().expect("it ended");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{line:?} says {said}");
+        let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "{line:?} says {said}");
+        assert!(errors[0].starts_with("error: standard output"), "{said}");
+    }
+}
+
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let folder = folder();
@@ -94,7 +129,7 @@ fn every_failure_is_an_event_where_json_is_asked_for() {
         &["dht", "run", "--config", "wrong.toml"],
         &["download", "a.torrent", "--json", "--bogus"],
         &["seed", "a.torrent", "--json"],
-        &["dht", "sample", "127.0.0.1:9", "--json"],
+        &["dht", "sample", "127.0.0.1:0", "--json"],
         &["bogus", "--json"],
     ] {
         let output = run(folder.path(), line);

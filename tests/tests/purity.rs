@@ -22,7 +22,11 @@ const CORE_MAY_LINK: &[&str] = &[
     "crypto-bigint", // exchange of keys (feature `encryption`)
     "crypto-common",
     "ctutils",
+    "curve25519-dalek", // and what follows: signatures of DHT items, behind the feature `ed25519`
+    "curve25519-dalek-derive",
     "digest",
+    "ed25519",
+    "ed25519-dalek",
     "equivalent",
     "foldhash",
     "hashbrown",
@@ -30,14 +34,20 @@ const CORE_MAY_LINK: &[&str] = &[
     "inout",
     "libc", // constants for `cpufeatures` on some ARM systems; not linked elsewhere
     "num-traits",
+    "proc-macro2", // with the three below: the compiler's, for `curve25519-dalek-derive`
+    "quote",
     "rand_core",
     "rand_xoshiro",
     "rc4", // what it is all for (feature `encryption`)
     "sha1",
     "sha2",
+    "signature",
     "smallvec",
+    "subtle",
+    "syn",
     "tinyvec",
     "typenum",
+    "unicode-ident",
     "unicode-normalization", // which names one file system takes for one
     "zeroize",
 ];

@@ -117,6 +117,17 @@ impl Config {
             "dht.sweep_interval",
             "at least 100 ms",
         )?;
+        check(
+            dht.signature_patience >= Duration::from_millis(100),
+            "dht.signature_patience",
+            "at least 100 ms",
+        )?;
+        check(dht.samples <= 50, "dht.samples", "0 to 50")?;
+        check(
+            dht.sample_interval <= secs(6 * 60 * 60),
+            "dht.sample_interval",
+            "at most 6 h, as BEP 51 has it",
+        )?;
         check(dht.sweep_slice >= 1, "dht.sweep_slice", "at least 1")?;
         check(
             dht.queries_per_second >= 1,

@@ -30,13 +30,32 @@ pub(super) enum Purpose {
     Search(u32),
     /// The same question to the same candidate, after the first was left unanswered.
     SearchAgain(u32),
-    /// An announce at the end of a search.
+    /// An announce or a put at the end of a search.
     Store(u32),
+    /// The same, after the first was left unanswered.
+    StoreAgain(u32),
+    /// Samples that somebody asked for.
+    Sample(LookupId),
+}
+
+impl Purpose {
+    /// Who waits for one question, if it is none of a search.
+    pub(super) fn lookup(self) -> Option<LookupId> {
+        match self {
+            Self::Ping(lookup) | Self::Sample(lookup) => Some(lookup),
+            _ => None,
+        }
+    }
+
+    /// Whether it stores something.
+    pub(super) fn stores(self) -> bool {
+        matches!(self, Self::Store(_) | Self::StoreAgain(_))
+    }
 }
 
 impl Pending {
     fn is_ping(&self) -> bool {
-        matches!(self.purpose, Purpose::Ping(_))
+        self.purpose.lookup().is_some()
     }
 }
 
@@ -56,7 +75,7 @@ impl Asked {
         self.by_transaction.len()
     }
 
-    /// Pings that somebody waits for.
+    /// Pings and single questions that somebody waits for.
     pub(super) fn pings(&self) -> usize {
         self.pings
     }
@@ -110,7 +129,7 @@ impl Asked {
     /// Nobody waits for that ping any more; its answer still says that a node lives.
     pub(super) fn forget_ping(&mut self, lookup: LookupId) {
         for pending in self.by_transaction.values_mut() {
-            if pending.purpose == Purpose::Ping(lookup) {
+            if pending.purpose.lookup() == Some(lookup) {
                 pending.purpose = Purpose::Check;
                 self.pings -= 1;
             }

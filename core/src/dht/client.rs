@@ -6,14 +6,15 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::asked::{Pending, Purpose};
+use super::item_client::wanted_item;
 use super::krpc::{Kind, Message, Query};
-use super::lookup::{Candidate, Goal, Leg, Phase, Search, State, Step};
+use super::lookup::{Candidate, Goal, Leg, Phase, Search, State, Step, Wanted};
 use super::node::{Context, Dht, Single, Unsent};
 use super::table::{CLOSEST, Contact};
-use super::{AnnouncePort, Event, Lookup, LookupId, security};
+use super::{Event, Lookup, LookupId, security};
 use crate::compact;
 use crate::event::{Found, LookupSummary};
-use crate::id::NodeId;
+use crate::id::{Id20, NodeId};
 use crate::time::Instant;
 
 impl Dht {
@@ -61,6 +62,9 @@ impl Dht {
             return;
         }
         let Some(id) = id else {
+            if let Kind::Error(code, _) = message.kind {
+                self.on_refused(&pending, code, cx);
+            }
             // An error: it lives, but it is of no use to what we wanted.
             self.on_unanswered(&pending, State::Failed, cx);
             return;
@@ -80,18 +84,32 @@ impl Dht {
                 cx.events.push(Event::Done(lookup, summary));
                 self.start_waiting(cx);
             }
+            Purpose::Sample(lookup) => {
+                self.on_checked(from, message);
+                let results = self.on_samples(lookup, &message.body, cx);
+                let summary = LookupSummary {
+                    results,
+                    ..self.ping_summary(pending.sent, 1)
+                };
+                cx.events.push(Event::Done(lookup, summary));
+                self.start_waiting(cx);
+            }
             Purpose::Search(serial) | Purpose::SearchAgain(serial) => {
                 self.on_searched(serial, id, &pending, message, cx);
             }
-            Purpose::Store(serial) => {
+            Purpose::Store(serial) | Purpose::StoreAgain(serial) => {
                 if let Some(search) = self.searches.get_mut(&serial) {
-                    search.replies = search.replies.saturating_add(1);
                     let leg = &mut search.legs[usize::from(from.is_ipv6())];
-                    if let Some((_, state)) = leg.stores.iter_mut().find(|(known, _)| *known == id)
+                    let mut stores = leg.stores.iter_mut();
+                    // Sent twice, it may be answered twice.
+                    if let Some((_, state)) = stores.find(|(known, _)| *known == id)
+                        && !matches!(state, State::Answered | State::Failed)
                     {
                         *state = State::Answered;
                         search.stored += 1;
+                        search.replies = search.replies.saturating_add(1);
                     }
+                    self.on_wanted(serial, &message.body, cx);
                     self.advance(serial, cx);
                 }
             }
@@ -164,6 +182,7 @@ impl Dht {
                 }
             }
         }
+        self.on_wanted(serial, &message.body, cx);
         self.advance(serial, cx);
     }
 
@@ -200,7 +219,7 @@ impl Dht {
         let at = usize::from(pending.to.is_ipv6());
         match pending.purpose {
             Purpose::Check => {}
-            Purpose::Ping(lookup) => {
+            Purpose::Ping(lookup) | Purpose::Sample(lookup) => {
                 if state == State::Failed {
                     let summary = self.ping_summary(pending.sent, 0);
                     cx.events.push(Event::Done(lookup, summary));
@@ -214,15 +233,8 @@ impl Dht {
                     self.advance(serial, cx);
                 }
             }
-            Purpose::Store(serial) => {
-                if let Some(search) = self.searches.get_mut(&serial) {
-                    let stores = &mut search.legs[at].stores;
-                    let expected = pending.expected;
-                    if let Some(slot) = stores.iter_mut().find(|(id, _)| Some(*id) == expected) {
-                        slot.1 = state;
-                    }
-                    self.advance(serial, cx);
-                }
+            Purpose::Store(serial) | Purpose::StoreAgain(serial) => {
+                self.on_unstored(serial, pending, state, cx);
             }
         }
     }
@@ -248,10 +260,17 @@ impl Dht {
             let Some((id, lookup)) = self.next_waiting() else {
                 return;
             };
-            match lookup {
-                Lookup::Ping(addr) => {
+            let (goal, target, wanted) = match lookup {
+                Lookup::Ping(addr) | Lookup::Sample(addr) => {
                     let addr = SocketAddr::new(addr.ip(), addr.port());
-                    match self.query(addr, None, Query::Ping, Purpose::Ping(id), cx) {
+                    let (query, purpose) = match lookup {
+                        Lookup::Ping(_) => (Query::Ping, Purpose::Ping(id)),
+                        _ => (
+                            Query::Sample(Id20(self.secrets.bytes())),
+                            Purpose::Sample(id),
+                        ),
+                    };
+                    match self.query(addr, None, query, purpose, cx) {
                         Ok(()) => {}
                         Err(Unsent::NoSocket) => cx.events.push(Event::Refused(id)),
                         Err(Unsent::Budget) => {
@@ -259,13 +278,24 @@ impl Dht {
                             return;
                         }
                     }
+                    continue;
                 }
-                Lookup::FindNode(target) => self.begin(Some(id), Goal::Nodes, [target; 2], cx),
-                Lookup::GetPeers(target) => self.begin(Some(id), Goal::Peers, [target; 2], cx),
-                Lookup::Announce(target, port) => {
-                    self.begin(Some(id), Goal::Announce(port), [target; 2], cx);
+                Lookup::FindNode(target) => (Goal::Nodes, target, None),
+                Lookup::GetPeers(target) => (Goal::Peers, target, None),
+                Lookup::Announce(target, port) => (Goal::Announce(port), target, None),
+                Lookup::Scrape(target) => (Goal::Scrape, target, Some(Wanted::default())),
+                Lookup::Get(target, salt) => (Goal::Item, target, Some(wanted_item(salt))),
+                Lookup::Put(item, cas) => {
+                    let target = item.target();
+                    let put = Some((item, cas));
+                    let wanted = Wanted {
+                        put,
+                        ..Wanted::default()
+                    };
+                    (Goal::Put, target, Some(wanted))
                 }
-            }
+            };
+            self.begin(Some(id), goal, [target; 2], wanted, cx);
         }
         if self.has_startable() {
             self.arm(Single::Start, self.now);
@@ -280,19 +310,19 @@ impl Dht {
             return self.queue.pop_front();
         }
         let mut queue = self.queue.iter();
-        let at = queue.position(|(_, lookup)| matches!(lookup, Lookup::Ping(_)))?;
+        let at = queue.position(|(_, lookup)| is_single(lookup))?;
         self.queue.remove(at)
     }
 
     fn has_startable(&self) -> bool {
-        let ping = |(_, lookup): &(LookupId, Lookup)| matches!(lookup, Lookup::Ping(_));
-        !self.queue.is_empty() && (!self.is_finding_itself() || self.queue.iter().any(ping))
+        let single = |(_, lookup): &(LookupId, Lookup)| is_single(lookup);
+        !self.queue.is_empty() && (!self.is_finding_itself() || self.queue.iter().any(single))
     }
 
     /// Looks our own ids up.
     pub(super) fn begin_bootstrap(&mut self, cx: &mut Context<'_>) {
         let targets = [self.families[0].id, self.families[1].id];
-        self.begin(None, Goal::Bootstrap, targets, cx);
+        self.begin(None, Goal::Bootstrap, targets, None, cx);
     }
 
     /// Looks up an id of the farthest part of the network of which too few are known. Whoever is
@@ -313,7 +343,7 @@ impl Dht {
         });
         if let Some(shared) = thin {
             let targets = [false, true].map(|v6| self.random_sharing(v6, (shared, true)));
-            self.begin(None, Goal::Far, targets, cx);
+            self.begin(None, Goal::Far, targets, None, cx);
         }
     }
 
@@ -322,6 +352,7 @@ impl Dht {
         id: Option<LookupId>,
         goal: Goal,
         targets: [NodeId; 2],
+        wanted: Option<Wanted>,
         cx: &mut Context<'_>,
     ) {
         let legs = [
@@ -345,7 +376,7 @@ impl Dht {
         }
         let serial = self.next_search;
         self.next_search = self.next_search.wrapping_add(1);
-        let search = Search {
+        let mut search = Search {
             id,
             goal,
             target: targets[0],
@@ -355,7 +386,9 @@ impl Dht {
             queries: 0,
             replies: 0,
             stored: 0,
+            wanted: wanted.map(Box::new),
         };
+        self.add_own(&mut search, cx);
         self.searches.insert(serial, search);
         self.advance(serial, cx);
     }
@@ -388,6 +421,16 @@ impl Dht {
             routers.for_each(|addr| leg.add_contact(*addr));
         }
         leg
+    }
+
+    /// The closest of the table were all gone, unnoticed so far: adds more of them.
+    fn widen(&self, leg: &mut Leg, v6: bool) {
+        let (max, lab) = (usize::from(self.config.dht.max_candidates), self.config.lab);
+        let mut known: Vec<(NodeId, SocketAddr)> = self.contacts(v6).collect();
+        known.sort_unstable_by_key(|(id, _)| id.distance(&leg.target));
+        for (id, addr) in known.into_iter().take(4 * CLOSEST) {
+            leg.add(Candidate::new(id, addr, 1), max, lab);
+        }
     }
 
     /// Adds those who failed last time or were not asked yet: after a pause of the network, or
@@ -440,7 +483,7 @@ impl Dht {
         for at in 0..2 {
             self.advance_leg(serial, &mut search, at, cx);
         }
-        if search.legs.iter().any(|leg| leg.phase != Phase::Done) {
+        if search.legs.iter().any(|leg| leg.phase != Phase::Done) || search.is_checking() {
             self.searches.insert(serial, search);
             return;
         }
@@ -459,6 +502,13 @@ impl Dht {
                 }
                 Step::Contact(index) => (leg.contacts[index].0, None, false),
                 Step::Wait => return,
+                Step::Finished if leg.is_in_vain() => {
+                    leg.widened = true;
+                    self.widen(leg, at == 1);
+                    continue;
+                }
+                // Whether more is to be asked depends on what is being checked.
+                Step::Finished if search.is_checking() && !search.has_item() => return,
                 Step::Finished => {
                     self.begin_store(serial, search, at, cx);
                     continue;
@@ -467,6 +517,16 @@ impl Dht {
             let query = match search.goal {
                 Goal::Bootstrap | Goal::Far | Goal::Nodes => Query::FindNode(leg.target),
                 Goal::Peers | Goal::Announce(_) => Query::GetPeers(leg.target),
+                Goal::Scrape => Query::Scrape(leg.target),
+                Goal::Item | Goal::Put => Query::Get {
+                    target: leg.target,
+                    // The values of others are not needed to put one.
+                    seq: search
+                        .wanted
+                        .as_ref()
+                        .and_then(|wanted| wanted.put.as_ref()?.0.seq()),
+                    token: None,
+                },
             };
             let (purpose, state) = if again {
                 (Purpose::SearchAgain(serial), State::Again)
@@ -487,38 +547,12 @@ impl Dht {
         }
     }
 
-    fn begin_store(&mut self, serial: u32, search: &mut Search, at: usize, cx: &mut Context<'_>) {
-        let leg = &mut search.legs[at];
-        leg.phase = Phase::Done;
-        let Goal::Announce(port) = search.goal else {
-            return;
-        };
-        let port = match port {
-            AnnouncePort::Given(port) => Some(port),
-            AnnouncePort::AsSeen => None,
-            AnnouncePort::Ours => self.families[at].port(),
-        };
-        let answered = leg.candidates.iter().filter(|c| c.state == State::Answered);
-        let holders = answered.filter_map(|c| Some((c.id, c.addr, c.token.as_ref()?)));
-        for (id, addr, token) in holders.take(CLOSEST) {
-            let query = Query::Announce(leg.target, port, token);
-            // Whoever answered a moment ago is no new endpoint.
-            if self
-                .query(addr, Some(id), query, Purpose::Store(serial), cx)
-                .is_ok()
-            {
-                leg.stores.push((id, State::Asked));
-                search.queries = search.queries.saturating_add(1);
-                leg.phase = Phase::Store;
-            }
-        }
-    }
-
     fn finish(&mut self, search: &Search, cx: &mut Context<'_>) {
         let best = || search.legs.iter().flat_map(Leg::best);
         let hops = best().map(|candidate| candidate.hops).max().unwrap_or(0);
         let results = match search.goal {
-            Goal::Announce(_) => search.stored,
+            Goal::Announce(_) | Goal::Put => search.stored,
+            Goal::Item | Goal::Scrape => Self::finish_wanted(search, cx),
             Goal::Peers => search.peers.len() as u32,
             Goal::Bootstrap | Goal::Far | Goal::Nodes => best().count() as u32,
         };
@@ -563,4 +597,9 @@ impl Dht {
         }
         self.advance_all(cx);
     }
+}
+
+/// Whether a lookup is one question to one node.
+fn is_single(lookup: &Lookup) -> bool {
+    matches!(lookup, Lookup::Ping(_) | Lookup::Sample(_))
 }

@@ -1,10 +1,18 @@
-//! KRPC messages (BEP 5, 32, 42, 43): read without allocation into borrowed values, written
-//! straight into the caller's buffer.
+//! KRPC messages (BEP 5, 32, 33, 42, 43, 44, 51): read without allocation into borrowed values,
+//! written straight into the caller's buffer.
 
-use alloc::vec::Vec;
+mod scan;
+mod write;
+
+pub(crate) use write::put;
+pub use write::{Asker, Query, Response, write_error, write_query};
+
 use core::net::SocketAddr;
 
-use crate::bencode::Writer;
+use scan::Scanner;
+
+use super::item::{PublicKey, Signature};
+use super::scrape;
 use crate::compact;
 use crate::id::{Id20, NodeId};
 
@@ -75,6 +83,46 @@ pub struct Body<'a> {
     pub values: Values<'a>,
     /// The families of nodes asked for, if it says so (BEP 32).
     pub want: Option<Want>,
+    /// Asks for filters of the peers (BEP 33).
+    pub scrape: bool,
+    /// The filter of peers that have everything (BEP 33).
+    pub seeds: Option<&'a [u8; scrape::LEN]>,
+    /// The filter of the other peers (BEP 33).
+    pub downloaders: Option<&'a [u8; scrape::LEN]>,
+    /// The value of an item, bencoded, whatever it is and however long (BEP 44).
+    pub value: Option<&'a [u8]>,
+    /// The key of a mutable item.
+    pub key: Option<&'a PublicKey>,
+    /// Its signature.
+    pub signature: Option<&'a Signature>,
+    /// Its sequence number; in a `get`, the one that is known already.
+    pub seq: Option<i64>,
+    /// The sequence number that a `put` is to replace.
+    pub cas: Option<i64>,
+    /// Its salt, however long; empty is none.
+    pub salt: &'a [u8],
+    /// Some of the info-hashes that are kept (BEP 51).
+    pub samples: Option<Samples<'a>>,
+    /// How many are kept.
+    pub num: Option<u32>,
+    /// Seconds after which there may be other samples.
+    pub interval: Option<u32>,
+}
+
+/// Info-hashes one after the other (BEP 51).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Samples<'a>(&'a [u8]);
+
+impl<'a> Samples<'a> {
+    fn new(bytes: &'a [u8]) -> Option<Self> {
+        bytes.len().is_multiple_of(20).then_some(Self(bytes))
+    }
+
+    /// Every info-hash.
+    pub fn iter(&self) -> impl Iterator<Item = Id20> + 'a {
+        let each = self.0.chunks_exact(20);
+        each.filter_map(|hash| hash.try_into().ok().map(Id20))
+    }
 }
 
 /// The families of nodes a query asks for (BEP 32).
@@ -216,361 +264,6 @@ impl<'a> Message<'a> {
             body,
         })
     }
-}
-
-/// Reads bencode from the front of `rest`. Never recurses.
-struct Scanner<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Scanner<'a> {
-    fn peek(&self) -> Result<u8, Malformed> {
-        self.rest.first().copied().ok_or(Malformed::Truncated)
-    }
-
-    fn take(&mut self, byte: u8) -> bool {
-        let there = self.rest.first() == Some(&byte);
-        if there {
-            self.rest = &self.rest[1..];
-        }
-        there
-    }
-
-    fn expect(&mut self, byte: u8) -> Result<(), Malformed> {
-        self.peek()?;
-        if self.take(byte) {
-            Ok(())
-        } else {
-            Err(Malformed::Syntax)
-        }
-    }
-
-    fn digits(&mut self) -> Result<u64, Malformed> {
-        let mut value = 0u64;
-        let mut any = false;
-        while let Some(digit @ b'0'..=b'9') = self.rest.first() {
-            value = value
-                .checked_mul(10)
-                .and_then(|value| value.checked_add(u64::from(digit - b'0')))
-                .ok_or(Malformed::Overflow)?;
-            any = true;
-            self.rest = &self.rest[1..];
-        }
-        if any {
-            return Ok(value);
-        }
-        self.peek()?;
-        Err(Malformed::Syntax)
-    }
-
-    fn string(&mut self) -> Result<&'a [u8], Malformed> {
-        let len = self.digits()?;
-        self.expect(b':')?;
-        let len = usize::try_from(len).map_err(|_| Malformed::Overflow)?;
-        let (text, rest) = self
-            .rest
-            .split_at_checked(len)
-            .ok_or(Malformed::Truncated)?;
-        self.rest = rest;
-        Ok(text)
-    }
-
-    fn int(&mut self) -> Result<i64, Malformed> {
-        self.expect(b'i')?;
-        let negative = self.take(b'-');
-        let size = self.digits()?;
-        self.expect(b'e')?;
-        let value = if negative {
-            0i64.checked_sub_unsigned(size)
-        } else {
-            i64::try_from(size).ok()
-        };
-        value.ok_or(Malformed::Overflow)
-    }
-
-    fn skip(&mut self) -> Result<(), Malformed> {
-        // One bit per level: whether it is a dictionary. A second mask: whether a key was read.
-        let (mut depth, mut dicts, mut keyed) = (0usize, 0u32, 0u32);
-        loop {
-            let bit = 1u32 << depth;
-            let ends = depth > 0 && self.peek()? == b'e';
-            if ends {
-                if keyed & bit != 0 {
-                    return Err(Malformed::Syntax);
-                }
-                self.expect(b'e')?;
-                depth -= 1;
-            } else if dicts & bit != 0 && keyed & bit == 0 {
-                self.string()?;
-                keyed |= bit;
-                continue;
-            } else {
-                match self.peek()? {
-                    b'i' => {
-                        self.int()?;
-                    }
-                    open @ (b'l' | b'd') => {
-                        // Two levels stand around every value that is skipped.
-                        if depth + 2 >= MAX_DEPTH {
-                            return Err(Malformed::Depth);
-                        }
-                        self.expect(open)?;
-                        depth += 1;
-                        let bit = 1u32 << depth;
-                        keyed &= !bit;
-                        dicts = if open == b'd' {
-                            dicts | bit
-                        } else {
-                            dicts & !bit
-                        };
-                        continue;
-                    }
-                    _ => {
-                        self.string()?;
-                    }
-                }
-            }
-            // A value ended: the level it stood in expects a key again.
-            keyed &= !(1u32 << depth);
-            if depth == 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    fn optional_string(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
-        if self.peek()?.is_ascii_digit() {
-            self.string().map(Some)
-        } else {
-            self.skip().map(|()| None)
-        }
-    }
-
-    fn optional_int(&mut self) -> Result<Option<i64>, Malformed> {
-        if self.peek()? == b'i' {
-            self.int().map(Some)
-        } else {
-            self.skip().map(|()| None)
-        }
-    }
-
-    fn id(&mut self) -> Result<Option<Id20>, Malformed> {
-        let text = self.optional_string()?;
-        Ok(text.and_then(|text| text.try_into().ok()).map(Id20))
-    }
-
-    fn list(&mut self) -> Result<&'a [u8], Malformed> {
-        let start = self.rest;
-        self.skip()?;
-        let value = &start[..start.len() - self.rest.len()];
-        Ok(if value.first() == Some(&b'l') {
-            value
-        } else {
-            &[]
-        })
-    }
-
-    fn body(&mut self) -> Result<Option<Body<'a>>, Malformed> {
-        if self.peek()? != b'd' {
-            return self.skip().map(|()| None);
-        }
-        self.expect(b'd')?;
-        let mut body = Body::default();
-        while !self.take(b'e') {
-            match self.string()? {
-                b"id" => body.id = self.id()?,
-                b"target" => body.target = self.id()?,
-                b"info_hash" => body.info_hash = self.id()?,
-                b"token" => {
-                    body.token = self
-                        .optional_string()?
-                        .filter(|token| token.len() <= MAX_TOKEN);
-                }
-                b"port" => {
-                    body.port = self
-                        .optional_int()?
-                        .and_then(|port| u16::try_from(port).ok())
-                }
-                b"implied_port" => {
-                    body.implied_port = self.optional_int()?.is_some_and(|value| value != 0);
-                }
-                b"seed" => body.seed = self.optional_int()?.is_some_and(|value| value != 0),
-                b"nodes" => {
-                    body.nodes = Nodes::new(self.optional_string()?.unwrap_or_default(), NODE_V4);
-                }
-                b"nodes6" => {
-                    body.nodes6 = Nodes::new(self.optional_string()?.unwrap_or_default(), NODE_V6);
-                }
-                b"values" => body.values = Values { list: self.list()? },
-                b"want" => body.want = want(self.list()?),
-                _ => self.skip()?,
-            }
-        }
-        Ok(Some(body))
-    }
-
-    fn error(&mut self) -> Result<Option<(i64, &'a [u8])>, Malformed> {
-        let mut list = Scanner { rest: self.list()? };
-        if !list.take(b'l') {
-            return Ok(None);
-        }
-        if list.peek()? != b'i' {
-            return Ok(None);
-        }
-        let code = list.int()?;
-        let text = if list.peek()? == b'e' {
-            None
-        } else {
-            list.optional_string()?
-        };
-        Ok(Some((code, text.unwrap_or_default())))
-    }
-}
-
-fn want(list: &[u8]) -> Option<Want> {
-    let mut scan = Scanner { rest: list };
-    if !scan.take(b'l') {
-        return None;
-    }
-    let mut want = Want::default();
-    while !scan.take(b'e') {
-        match scan.optional_string().ok()? {
-            Some(b"n4") => want.v4 = true,
-            Some(b"n6") => want.v6 = true,
-            _ => {}
-        }
-    }
-    Some(want)
-}
-
-/// A query to be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Query<'a> {
-    /// Are you there?
-    Ping,
-    /// Which nodes are close to this?
-    FindNode(Id20),
-    /// Which peers, and which nodes close to it?
-    GetPeers(Id20),
-    /// We are a peer of this, on this port or, with `None`, on the one the datagram shows.
-    Announce(Id20, Option<u16>, &'a [u8]),
-}
-
-/// Who asks, and how.
-#[derive(Clone, Copy, Debug)]
-pub struct Asker {
-    /// Our node id.
-    pub id: NodeId,
-    /// We answer nothing (BEP 43).
-    pub read_only: bool,
-    /// Families of nodes wanted; written only when both are (BEP 32).
-    pub want: Want,
-}
-
-/// Writes a query.
-pub fn write_query(buf: &mut Vec<u8>, transaction: &[u8], asker: Asker, query: Query<'_>) {
-    buf.extend_from_slice(b"d1:ad");
-    put(buf, b"id", &asker.id.0);
-    let want = |buf: &mut Vec<u8>| {
-        if asker.want.v4 && asker.want.v6 {
-            buf.extend_from_slice(b"4:wantl2:n42:n6e");
-        }
-    };
-    let method: &[u8] = match query {
-        Query::Ping => b"ping",
-        Query::FindNode(target) => {
-            put(buf, b"target", &target.0);
-            want(buf);
-            b"find_node"
-        }
-        Query::GetPeers(info_hash) => {
-            put(buf, b"info_hash", &info_hash.0);
-            want(buf);
-            b"get_peers"
-        }
-        Query::Announce(info_hash, port, token) => {
-            buf.extend_from_slice(b"12:implied_porti");
-            buf.push(b'0' + u8::from(port.is_none()));
-            buf.push(b'e');
-            put(buf, b"info_hash", &info_hash.0);
-            let port = i64::from(port.unwrap_or(0));
-            Writer::new(buf).key(b"port").int(port);
-            put(buf, b"token", token);
-            b"announce_peer"
-        }
-    };
-    buf.push(b'e');
-    put(buf, b"q", method);
-    if asker.read_only {
-        buf.extend_from_slice(b"2:roi1e");
-    }
-    put(buf, b"t", transaction);
-    buf.extend_from_slice(VERSION);
-    buf.extend_from_slice(b"1:y1:qe");
-}
-
-/// An answer being written: fields must be added in the order of the methods below.
-pub struct Response<'b> {
-    buf: &'b mut Vec<u8>,
-}
-
-impl<'b> Response<'b> {
-    /// Begins the answer of `id` to somebody at `to`, who learns its address from it (BEP 42).
-    pub fn begin(buf: &'b mut Vec<u8>, to: SocketAddr, id: &NodeId) -> Self {
-        buf.push(b'd');
-        put(buf, b"ip", compact::encode(to).as_bytes());
-        buf.extend_from_slice(b"1:rd");
-        put(buf, b"id", &id.0);
-        Self { buf }
-    }
-
-    /// IPv4 nodes, already compact.
-    pub fn nodes(&mut self, nodes: &[u8]) {
-        put(self.buf, b"nodes", nodes);
-    }
-
-    /// IPv6 nodes, already compact.
-    pub fn nodes6(&mut self, nodes: &[u8]) {
-        put(self.buf, b"nodes6", nodes);
-    }
-
-    /// The write token.
-    pub fn token(&mut self, token: &[u8]) {
-        put(self.buf, b"token", token);
-    }
-
-    /// Peers.
-    pub fn values(&mut self, values: impl Iterator<Item = SocketAddr>) {
-        self.buf.extend_from_slice(b"6:valuesl");
-        for addr in values {
-            Writer::new(self.buf).bytes(compact::encode(addr).as_bytes());
-        }
-        self.buf.push(b'e');
-    }
-
-    /// Ends it.
-    pub fn end(self, transaction: &[u8]) {
-        self.buf.push(b'e');
-        put(self.buf, b"t", transaction);
-        self.buf.extend_from_slice(VERSION);
-        self.buf.extend_from_slice(b"1:y1:re");
-    }
-}
-
-/// Writes a refusal.
-pub fn write_error(buf: &mut Vec<u8>, transaction: &[u8], to: SocketAddr, code: u16, text: &str) {
-    buf.extend_from_slice(b"d1:e");
-    let mut error = Writer::new(buf);
-    error.list().int(code.into()).bytes(text.as_bytes()).end();
-    put(buf, b"ip", compact::encode(to).as_bytes());
-    put(buf, b"t", transaction);
-    buf.extend_from_slice(VERSION);
-    buf.extend_from_slice(b"1:y1:ee");
-}
-
-/// Writes a key and its string.
-pub(crate) fn put(buf: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    Writer::new(buf).key(key).bytes(value);
 }
 
 /// A saved table: ids and compact nodes of both families.

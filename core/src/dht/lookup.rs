@@ -2,9 +2,14 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use bytes::Bytes;
+
+use super::item::Item;
+use super::scrape::Filters;
 use super::{AnnouncePort, LookupId, security, table::CLOSEST};
 use crate::id::{Id20, NodeId};
 use crate::time::Instant;
@@ -22,6 +27,12 @@ pub(crate) enum Goal {
     Peers,
     /// Peers, then store ourselves under this port.
     Announce(AnnouncePort),
+    /// How many peers.
+    Scrape,
+    /// An item.
+    Item,
+    /// The closest nodes, then store an item.
+    Put,
 }
 
 impl Goal {
@@ -45,6 +56,43 @@ pub(crate) struct Search {
     pub(crate) queries: u16,
     pub(crate) replies: u16,
     pub(crate) stored: u32,
+    /// Of lookups that are for items or filters.
+    pub(crate) wanted: Option<Box<Wanted>>,
+}
+
+/// What is looked for, or stored, besides peers; and what was found of it.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    /// Of the item that is looked for.
+    pub(crate) salt: Bytes,
+    /// What is to be stored, and the sequence number of what it replaces.
+    pub(crate) put: Option<(Arc<Item>, Option<i64>)>,
+    /// The newest item found and verified.
+    pub(crate) best: Option<Arc<Item>>,
+    /// Items told.
+    pub(crate) told: u32,
+    /// Items whose signatures are being checked.
+    pub(crate) checking: Vec<Arc<Item>>,
+    /// Codes that nodes refused to store with.
+    pub(crate) refusals: Vec<i64>,
+    pub(crate) filters: Filters,
+    /// Nodes that gave filters.
+    pub(crate) filtered: u32,
+}
+
+impl Search {
+    /// Whether signatures are being checked on which it depends what is asked next, if anything is.
+    pub(crate) fn is_checking(&self) -> bool {
+        let checking = |wanted: &Wanted| !wanted.checking.is_empty();
+        self.wanted.as_deref().is_some_and(checking)
+    }
+
+    /// Whether an item was found.
+    pub(crate) fn has_item(&self) -> bool {
+        self.wanted
+            .as_ref()
+            .is_some_and(|wanted| wanted.best.is_some())
+    }
 }
 
 /// Where one candidate stands.
@@ -90,7 +138,7 @@ impl Candidate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Search,
-    /// Announces are out.
+    /// Stores are out.
     Store,
     Done,
 }
@@ -117,7 +165,9 @@ pub(crate) struct Leg {
     pub(crate) candidates: Vec<Candidate>,
     /// Contacts of unknown id, to begin with.
     pub(crate) contacts: Vec<(SocketAddr, State)>,
-    /// Announces sent to candidates, by id.
+    /// Nobody answered, and others of the table were added.
+    pub(crate) widened: bool,
+    /// Stores sent to candidates, by id; of a lookup for an item, questions asked once more.
     pub(crate) stores: Vec<(NodeId, State)>,
 }
 
@@ -128,6 +178,7 @@ impl Leg {
             phase,
             candidates: Vec::new(),
             contacts: Vec::new(),
+            widened: false,
             stores: Vec::new(),
         }
     }
@@ -216,6 +267,12 @@ impl Leg {
         Step::Wait
     }
 
+    /// Whether the search is over without any answer, and nobody else was added for it yet.
+    pub(crate) fn is_in_vain(&self) -> bool {
+        let answered = |c: &Candidate| c.state == State::Answered;
+        !self.widened && !self.candidates.iter().any(answered)
+    }
+
     /// The best that answered.
     pub(crate) fn best(&self) -> impl Iterator<Item = &Candidate> {
         self.candidates
@@ -230,11 +287,28 @@ impl Leg {
             .find(|c| c.id == *id && c.addr == addr)
     }
 
-    /// Whether an announce may still be answered in time.
+    /// Whether a store may still be answered in time.
     pub(crate) fn is_storing(&self) -> bool {
         self.stores
             .iter()
-            .any(|(_, s)| matches!(s, State::Asked | State::Stalled))
+            .any(|(_, s)| !matches!(s, State::Late | State::Answered | State::Failed))
+    }
+
+    /// What became of a store, of its repetition if `again`: true if it is to be repeated now.
+    pub(crate) fn set_stored(&mut self, id: &NodeId, state: State, again: bool) -> bool {
+        let Some((_, slot)) = self.stores.iter_mut().find(|(known, _)| known == id) else {
+            return false;
+        };
+        let before = *slot;
+        *slot = match (before, state) {
+            (State::Answered | State::Failed, _) => return false,
+            (State::Again | State::Silent, _) if !again && state != State::Answered => {
+                return false;
+            }
+            (State::Again, State::Stalled) => State::Silent,
+            _ => state,
+        };
+        before == State::Asked && state == State::Stalled
     }
 
     /// The state of whoever was asked there, for the second time if `again`: a candidate when its

@@ -1,13 +1,20 @@
-//! The Mainline DHT (BEP 5, 32, 42, 43).
+//! The Mainline DHT (BEP 5, 32, 33, 42, 43, 44, 51).
 
 mod asked;
 mod changed;
+mod checks;
 mod client;
 pub mod external;
+pub mod item;
+mod item_client;
+mod item_server;
+pub mod items;
 pub mod krpc;
 mod lookup;
 mod node;
 pub mod rate;
+pub mod samples;
+pub mod scrape;
 pub mod security;
 mod server;
 pub mod store;
@@ -18,7 +25,12 @@ mod waiting;
 
 pub use node::Dht;
 
+use alloc::sync::Arc;
 use core::net::SocketAddr;
+
+use bytes::Bytes;
+
+use item::Item;
 
 use crate::event::{Found, LookupSummary};
 use crate::id::Id20;
@@ -27,6 +39,10 @@ use crate::io::SocketId;
 /// Names a lookup, chosen by whoever starts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LookupId(pub u64);
+
+/// Names a signature that is to be checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CheckId(pub u32);
 
 /// What the DHT is told.
 #[derive(Debug)]
@@ -66,10 +82,12 @@ pub enum Input<'a> {
     Start(LookupId, Lookup),
     /// Stop a lookup; nothing more is told of it.
     Stop(LookupId),
+    /// A signature was checked: whether it is right.
+    Checked(CheckId, bool),
 }
 
 /// A lookup to be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
     /// One ping.
     Ping(SocketAddr),
@@ -79,6 +97,16 @@ pub enum Lookup {
     GetPeers(Id20),
     /// The peers of an info-hash; then announces us to the closest nodes.
     Announce(Id20, AnnouncePort),
+    /// About how many peers an info-hash has (BEP 33).
+    Scrape(Id20),
+    /// Info-hashes that one node keeps peers of (BEP 51).
+    Sample(SocketAddr),
+    /// The item that is kept under a target (BEP 44); of a mutable one the salt has to be known,
+    /// empty if it has none.
+    Get(Id20, Bytes),
+    /// Has an item kept by the nodes closest to its target (BEP 44); with a sequence number, only
+    /// in the place of one that has it.
+    Put(Arc<Item>, Option<i64>),
 }
 
 /// The port that an announce names.
@@ -102,6 +130,9 @@ pub enum Event {
     Done(LookupId, LookupSummary),
     /// A lookup was refused: too many wait, or there is no socket.
     Refused(LookupId),
+    /// Is this authentic ([`Item::is_authentic`])? Answered by [`Input::Checked`], or taken to be
+    /// not after a while.
+    Check(CheckId, Arc<Item>),
     /// Saved data was not a table: why.
     BadState(&'static str),
     /// Good nodes per family, and whether the bootstrap is over.

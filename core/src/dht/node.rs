@@ -10,16 +10,19 @@ use bytes::Bytes;
 
 use super::asked::{Asked, Pending, Purpose};
 use super::changed::Changed;
+use super::checks::Checks;
 use super::external::Votes;
+use super::items::Items;
 use super::krpc::{self, Asker, Kind, Message, Query, Want};
 use super::lookup::Search;
 use super::rate::{AddressBudget, Bucket, Endpoints};
+use super::samples::Samples;
 use super::store::Store;
 use super::table::Table;
 use super::token::Tokens;
 use super::upkeep::Bootstrap;
 use super::waiting::Waiting;
-use super::{Event, Input, Lookup, LookupId, security};
+use super::{CheckId, Event, Input, Lookup, LookupId, security};
 use crate::compact;
 use crate::config::Config;
 use crate::deadline::Deadlines;
@@ -51,6 +54,7 @@ pub struct Dht {
     pub(super) table_v6: Table<16>,
     pub(super) asked: Asked,
     pub(super) changed: Changed,
+    pub(super) checks: Checks,
     pub(super) searches: BTreeMap<u32, Search>,
     pub(super) next_search: u32,
     pub(super) queue: VecDeque<(LookupId, Lookup)>,
@@ -73,6 +77,8 @@ pub(super) struct Family {
     pub(super) id: NodeId,
     pub(super) votes: Votes,
     pub(super) store: Store,
+    pub(super) samples: Samples,
+    pub(super) items: Items,
 }
 
 impl Family {
@@ -91,6 +97,7 @@ enum Timer {
     Short(u32),
     Late(u32),
     Hard(u32),
+    Check(CheckId),
     Single(Single),
 }
 
@@ -146,11 +153,14 @@ impl Dht {
         let family = |label| {
             let id = Id20(Secrets::new(seed, Label::Dht(label)).bytes());
             let store = Store::new(id, dht, config.lab);
+            let items = Items::new(id, dht, config.lab);
             Family {
                 sockets: Vec::new(),
                 id,
                 votes: Votes::new(dht.max_voters, dht.vote_quorum),
                 store,
+                samples: Samples::default(),
+                items,
             }
         };
         let families = [family(14), family(16)];
@@ -178,6 +188,7 @@ impl Dht {
             table_v6,
             asked: Asked::default(),
             changed: Changed::new(dht, config.lab),
+            checks: Checks::default(),
             searches: BTreeMap::new(),
             next_search: 0,
             queue: VecDeque::new(),
@@ -233,6 +244,7 @@ impl Dht {
                 }
             }
             Input::Stop(id) => self.stop(id, cx),
+            Input::Checked(id, good) => self.on_check_done(id, good, cx),
         }
         self.handle_timers(cx);
     }
@@ -332,7 +344,7 @@ impl Dht {
             if place == Some(0) {
                 let v6 = at == 1;
                 for pending in self.asked.remove_family(v6) {
-                    if let Purpose::Ping(id) = pending.purpose {
+                    if let Some(id) = pending.purpose.lookup() {
                         let summary = self.ping_summary(pending.sent, 0);
                         cx.events.push(Event::Done(id, summary));
                     }
@@ -397,6 +409,7 @@ impl Dht {
                 Timer::Short(transaction) => self.on_short(transaction, cx),
                 Timer::Late(transaction) => self.on_late(transaction, cx),
                 Timer::Hard(transaction) => self.fail(transaction, cx),
+                Timer::Check(id) => self.on_check_done(id, false, cx),
                 Timer::Single(single) => {
                     if self.armed[single as usize] == Some(at) {
                         self.armed[single as usize] = None;
@@ -419,6 +432,7 @@ impl Dht {
                 let slice = usize::from(self.config.dht.sweep_slice);
                 for family in &mut self.families {
                     family.store.sweep(now, slice);
+                    family.items.sweep(now);
                 }
                 self.watch_store();
             }
@@ -442,7 +456,8 @@ impl Dht {
     }
 
     pub(super) fn watch_store(&mut self) {
-        if self.families.iter().any(|family| !family.store.is_empty()) {
+        let keeps = |family: &Family| !family.store.is_empty() || !family.items.is_empty();
+        if self.families.iter().any(keeps) {
             self.arm(Single::Sweep, self.now + self.config.dht.sweep_interval);
         }
     }
@@ -460,8 +475,8 @@ impl Dht {
         let Some((socket, _)) = family.sockets.first().copied() else {
             return Err(Unsent::NoSocket);
         };
-        // An announce goes to whoever answered a moment ago and waits for nothing: its token ages.
-        let waits = !matches!(purpose, Purpose::Store(_));
+        // A store goes to whoever answered a moment ago and waits for nothing: its token ages.
+        let waits = !purpose.stores();
         if waits && !self.queries.is_open(self.now) {
             self.arm(Single::Budget, self.queries.opens_at(self.now));
             return Err(Unsent::Budget);
@@ -494,7 +509,7 @@ impl Dht {
             purpose,
             lost: false,
         };
-        if !matches!(purpose, Purpose::Check | Purpose::Ping(_)) {
+        if purpose != Purpose::Check && purpose.lookup().is_none() {
             self.deadlines
                 .arm(self.now + self.short_timeout(), Timer::Short(transaction));
         }
@@ -504,6 +519,12 @@ impl Dht {
         );
         self.asked.insert(transaction, pending);
         Ok(())
+    }
+
+    /// Waits so long for a signature to be checked.
+    pub(super) fn arm_check(&mut self, id: CheckId) {
+        let at = self.now + self.config.dht.signature_patience;
+        self.deadlines.arm(at, Timer::Check(id));
     }
 
     /// When another slot is opened: as long as answers take lately, within bounds.

@@ -7,42 +7,45 @@ use bytes::Bytes;
 
 use super::krpc::{self, MAX_TRANSACTION, Message, NODE_V4, NODE_V6, Response, Want};
 use super::node::{Context, Dht};
+use super::scrape;
 use super::security;
 use super::table::CLOSEST;
 use crate::id::{Id20, NodeId};
 use crate::io::SocketId;
 
 /// The query is wrong.
-const PROTOCOL: u16 = 203;
+pub(super) const PROTOCOL: u16 = 203;
 /// The method is not known.
 const METHOD_UNKNOWN: u16 = 204;
 /// We cannot do it now.
-const SERVER: u16 = 202;
+pub(super) const SERVER: u16 = 202;
 
 /// Why a query is refused: code and text.
-type Refusal = (u16, &'static str);
-const INVALID: Refusal = (PROTOCOL, "Invalid arguments");
+pub(super) type Refusal = (u16, &'static str);
+pub(super) const INVALID: Refusal = (PROTOCOL, "Invalid arguments");
 
 /// Bytes of an answer besides nodes, peers and token: keys, ids, version, transaction.
-const FRAME: usize = 100 + MAX_TRANSACTION;
+pub(super) const FRAME: usize = 100 + MAX_TRANSACTION;
 /// Bytes around the lists of nodes and peers.
-const LISTS: usize = 32;
+pub(super) const LISTS: usize = 32;
 /// Bytes of one peer in an answer, with its length.
 const PEER_V4: usize = 8;
 const PEER_V6: usize = 21;
+/// Bytes of the filters of peers, with their keys.
+const FILTERS: usize = 2 * (scrape::LEN + 10);
 
 /// Compact nodes on the stack.
-struct Packed<const LEN: usize> {
+pub(super) struct Packed<const LEN: usize> {
     bytes: [u8; LEN],
     len: usize,
 }
 
 /// Who asked, and how long the answer may be.
-#[derive(Clone, Copy)]
-struct Asker {
-    socket: SocketId,
-    from: SocketAddr,
-    limit: usize,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker {
+    pub(super) socket: SocketId,
+    pub(super) from: SocketAddr,
+    pub(super) limit: usize,
 }
 
 /// What a good query asks for.
@@ -52,6 +55,9 @@ enum Ask {
     Nodes(Id20),
     Peers(Id20),
     Announce(Id20),
+    Item(Id20),
+    Put,
+    Samples(Id20),
 }
 
 impl Dht {
@@ -69,7 +75,10 @@ impl Dht {
             return;
         }
         let body = &message.body;
-        let proven = self.is_proven(body.id, from);
+        // Malformed, as a datagram that cannot be read: nothing is said.
+        let Some(id) = body.id else { return };
+        let proven =
+            self.is_proven(id, from) || (method == b"get" && self.shows_token(from.ip(), message));
         let Some(limit) = self.reply_limit(proven, from, query_len) else {
             return;
         };
@@ -78,38 +87,43 @@ impl Dht {
             b"find_node" => body.target.map(Ask::Nodes).ok_or(INVALID),
             b"get_peers" => body.info_hash.map(Ask::Peers).ok_or(INVALID),
             b"announce_peer" => body.info_hash.map(Ask::Announce).ok_or(INVALID),
+            b"get" => body.target.map(Ask::Item).ok_or(INVALID),
+            b"put" => Ok(Ask::Put),
+            b"sample_infohashes" => body.target.map(Ask::Samples).ok_or(INVALID),
             _ => Err((METHOD_UNKNOWN, "Method Unknown")),
         };
-        let ask = ask.and_then(|ask| Ok((ask, body.id.ok_or(INVALID)?)));
         let to = Asker {
             socket,
             from,
             limit,
         };
         let written = match ask {
-            Ok((Ask::Ping, _)) => self.answer(to, message, cx, |_| {}),
-            Ok((Ask::Nodes(target), _)) => {
+            Ok(Ask::Ping) => self.answer(to, message.transaction, cx, |_| {}),
+            Ok(Ask::Nodes(target)) => {
                 let (v4, v6) = self.nodes_for(&target, to, body.want);
                 let fields = |response: &mut Response<'_>| write_nodes(response, &v4, &v6);
-                self.answer(to, message, cx, fields)
+                self.answer(to, message.transaction, cx, fields)
             }
-            Ok((Ask::Peers(info_hash), _)) => self.answer_peers(to, &info_hash, message, cx),
-            Ok((Ask::Announce(info_hash), _)) => {
-                match self.store_announce(from, &info_hash, message) {
-                    Ok(()) => self.answer(to, message, cx, |_| {}),
-                    Err(refusal) => refuse(to, message, refusal, cx),
-                }
-            }
-            Err(refusal) => refuse(to, message, refusal, cx),
+            Ok(Ask::Peers(info_hash)) => self.answer_peers(to, &info_hash, message, cx),
+            Ok(Ask::Announce(info_hash)) => match self.store_announce(from, &info_hash, message) {
+                Ok(()) => self.answer(to, message.transaction, cx, |_| {}),
+                Err(refusal) => refuse(to, message.transaction, refusal, cx),
+            },
+            Ok(Ask::Item(target)) => self.answer_item(to, &target, message, cx),
+            Ok(Ask::Put) => match self.take_put(to, message, cx) {
+                Ok(true) => self.answer(to, message.transaction, cx, |_| {}),
+                Ok(false) => 0,
+                Err(refusal) => refuse(to, message.transaction, refusal, cx),
+            },
+            Ok(Ask::Samples(target)) => self.answer_samples(to, &target, message, cx),
+            Err(refusal) => refuse(to, message.transaction, refusal, cx),
         };
         self.replies.take(written);
         if !proven {
             self.unproven.take(written);
             self.addresses.count_bytes(from.ip(), written, self.now);
         }
-        if let Ok((_, id)) = ask
-            && !message.read_only
-        {
+        if ask.is_ok() && !message.read_only {
             // It enters the table only if it answers as well.
             self.consider(id, from);
         }
@@ -128,6 +142,12 @@ impl Dht {
             self.tokens
                 .make(from.ip(), info_hash, &mut self.secrets, self.now)
         });
+        // Who counts peers needs none of them.
+        let filters = (message.body.scrape && to.limit >= FRAME + FILTERS)
+            .then(|| family.store.filters(info_hash, now))
+            .flatten();
+        let left = to.limit - filters.map_or(0, |_| FILTERS);
+        let to = Asker { limit: left, ..to };
         let (v4, v6) = self.nodes_for(info_hash, to, message.body.want);
         let (each, most) = if from.is_ipv6() {
             (PEER_V6, self.config.dht.reply_peers_v6)
@@ -141,7 +161,7 @@ impl Dht {
             .then(|| family.store.sample(info_hash, most, now, &mut self.choice));
         let id = family.id;
         transmit(to, cx, |buf| {
-            let mut response = Response::begin(buf, from, &id);
+            let mut response = Response::begin_with(buf, from, &id, filters.as_ref());
             write_nodes(&mut response, &v4, &v6);
             if let Some(token) = token {
                 response.token(&token);
@@ -176,17 +196,17 @@ impl Dht {
         self.addresses.set_receives(from.ip(), self.now);
         let (peer, now) = (SocketAddr::new(from.ip(), port), self.seconds());
         let family = &mut self.families[usize::from(from.is_ipv6())];
-        if !family.store.announce(info_hash, peer, now) {
+        if !family.store.announce(info_hash, peer, body.seed, now) {
             return Err((SERVER, "Full"));
         }
         self.watch_store();
         Ok(())
     }
 
-    fn answer(
+    pub(super) fn answer(
         &mut self,
         to: Asker,
-        message: &Message<'_>,
+        transaction: &[u8],
         cx: &mut Context<'_>,
         fields: impl FnOnce(&mut Response<'_>),
     ) -> u32 {
@@ -194,14 +214,14 @@ impl Dht {
         transmit(to, cx, |buf| {
             let mut response = Response::begin(buf, to.from, &id);
             fields(&mut response);
-            response.end(message.transaction);
+            response.end(transaction);
         })
     }
 
     /// Whether the asker showed that it receives what is sent to its address.
-    fn is_proven(&mut self, id: Option<NodeId>, from: SocketAddr) -> bool {
+    fn is_proven(&mut self, id: NodeId, from: SocketAddr) -> bool {
         security::is_exempt(from.ip(), self.config.lab)
-            || id.is_some_and(|id| self.is_good(&id, from))
+            || self.is_good(&id, from)
             || self.addresses.receives(from.ip(), self.now)
     }
 
@@ -219,7 +239,7 @@ impl Dht {
         open.then(|| packet.min(times).min(left))
     }
 
-    fn nodes_for(
+    pub(super) fn nodes_for(
         &self,
         target: &Id20,
         to: Asker,
@@ -257,7 +277,7 @@ impl Dht {
 }
 
 /// Writes an answer; returns its bytes.
-fn transmit(to: Asker, cx: &mut Context<'_>, write: impl FnOnce(&mut Vec<u8>)) -> u32 {
+pub(super) fn transmit(to: Asker, cx: &mut Context<'_>, write: impl FnOnce(&mut Vec<u8>)) -> u32 {
     let mut written = 0;
     let measured = |buf: &mut Vec<u8>| {
         let start = buf.len();
@@ -268,13 +288,18 @@ fn transmit(to: Asker, cx: &mut Context<'_>, write: impl FnOnce(&mut Vec<u8>)) -
     written as u32
 }
 
-fn refuse(to: Asker, message: &Message<'_>, (code, text): Refusal, cx: &mut Context<'_>) -> u32 {
+pub(super) fn refuse(
+    to: Asker,
+    transaction: &[u8],
+    (code, text): Refusal,
+    cx: &mut Context<'_>,
+) -> u32 {
     transmit(to, cx, |buf| {
-        krpc::write_error(buf, message.transaction, to.from, code, text);
+        krpc::write_error(buf, transaction, to.from, code, text);
     })
 }
 
-fn write_nodes<const A: usize, const B: usize>(
+pub(super) fn write_nodes<const A: usize, const B: usize>(
     response: &mut Response<'_>,
     v4: &Packed<A>,
     v6: &Packed<B>,

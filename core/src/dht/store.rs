@@ -6,6 +6,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
+use super::scrape::Filters;
 use super::security;
 use crate::config::DhtConfig;
 use crate::id::{Distance, Id20, NodeId};
@@ -15,6 +16,8 @@ use crate::rng::Choice;
 struct Peer {
     addr: SocketAddr,
     expires: u32,
+    /// It has everything (BEP 33).
+    seed: bool,
 }
 
 /// Announced peers by info-hash.
@@ -128,10 +131,11 @@ impl Store {
                 || peers.iter().filter(near).count() < self.max_nearby)
     }
 
-    /// Keeps a peer, or keeps it longer; false where a limit is in the way. `now` in seconds.
-    pub fn announce(&mut self, info_hash: &Id20, addr: SocketAddr, now: u32) -> bool {
+    /// Keeps a peer, `seed` if it has everything, or keeps it longer; false where a limit is in the way. `now` in seconds.
+    pub fn announce(&mut self, info_hash: &Id20, addr: SocketAddr, seed: bool, now: u32) -> bool {
         let peer = Peer {
             addr,
+            seed,
             expires: now.saturating_add(self.lifetime),
         };
         let distance = self.own.distance(info_hash);
@@ -199,6 +203,56 @@ impl Store {
     pub fn has_peers(&self, info_hash: &Id20, now: u32) -> bool {
         let peers = self.torrents.get(&self.own.distance(info_hash));
         peers.is_some_and(|peers| peers.iter().any(|peer| peer.expires > now))
+    }
+
+    /// The filters of the peers of an info-hash (BEP 33), if there are any. `now` in seconds.
+    #[must_use]
+    pub fn filters(&self, info_hash: &Id20, now: u32) -> Option<Filters> {
+        if !self.has_peers(info_hash, now) {
+            return None;
+        }
+        let mut filters = Filters::default();
+        let peers = self.torrents.get(&self.own.distance(info_hash));
+        for peer in peers
+            .into_iter()
+            .flatten()
+            .filter(|peer| peer.expires > now)
+        {
+            let filter = if peer.seed {
+                &mut filters.seeds
+            } else {
+                &mut filters.downloaders
+            };
+            filter.insert(peer.addr.ip());
+        }
+        Some(filters)
+    }
+
+    /// Up to `limit` info-hashes that have peers, each with the same chance. `now` in seconds.
+    #[must_use]
+    pub fn sample_hashes(&self, limit: usize, now: u32, choice: &mut Choice) -> Vec<Id20> {
+        let mut left = self.count_hashes(now) as usize;
+        let mut wanted = limit.min(left);
+        let chosen = self.fresh_hashes(now).filter(|_| {
+            let chosen = wanted > 0 && choice.index(left) < wanted;
+            left -= 1;
+            wanted -= usize::from(chosen);
+            chosen
+        });
+        chosen.collect()
+    }
+
+    /// Info-hashes that have peers. `now` in seconds.
+    #[must_use]
+    pub fn count_hashes(&self, now: u32) -> u32 {
+        self.fresh_hashes(now).count() as u32
+    }
+
+    fn fresh_hashes(&self, now: u32) -> impl Iterator<Item = Id20> + '_ {
+        // The one announced last is most likely the last: few are looked at.
+        let fresh = move |peers: &Vec<Peer>| peers.iter().rev().any(|peer| peer.expires > now);
+        let fresh = self.torrents.iter().filter(move |(_, peers)| fresh(peers));
+        fresh.map(|(distance, _)| Id20(self.own.distance(&Id20(distance.0)).0))
     }
 
     /// Forgets expired peers of the next `slice` info-hashes. `now` in seconds.
@@ -276,20 +330,20 @@ mod tests {
     #[test]
     fn five_hundred_peers_are_kept_and_then_there_is_no_room() {
         let mut store = store();
-        assert!((0..500).all(|n| store.announce(&hash(1), addr(n), 0)));
+        assert!((0..500).all(|n| store.announce(&hash(1), addr(n), false, 0)));
         assert!(!store.has_room(&hash(1), addr(500).ip()));
-        assert!(!store.announce(&hash(1), addr(500), 0));
-        assert!(store.announce(&hash(1), addr(3), 9));
+        assert!(!store.announce(&hash(1), addr(500), false, 0));
+        assert!(store.announce(&hash(1), addr(3), false, 9));
         assert_eq!(all(&store, 1, 1).len(), 500);
     }
 
     #[test]
     fn two_thousand_info_hashes_are_kept_and_the_closer_one_wins() {
         let mut store = store();
-        assert!((1..=2_000).all(|n| store.announce(&hash(n), addr(n), 0)));
+        assert!((1..=2_000).all(|n| store.announce(&hash(n), addr(n), false, 0)));
         assert!(!store.has_room(&hash(2_001), addr(1).ip()));
-        assert!(!store.announce(&hash(2_001), addr(1), 0));
-        assert!(store.announce(&hash(0), addr(1), 0));
+        assert!(!store.announce(&hash(2_001), addr(1), false, 0));
+        assert!(store.announce(&hash(0), addr(1), false, 0));
         assert_eq!((store.len(), all(&store, 2_000, 1).len()), (2_000, 0));
     }
 
@@ -300,6 +354,7 @@ mod tests {
             assert!(store.announce(
                 &hash(1),
                 SocketAddr::new(addr(1).ip(), port),
+                false,
                 u32::from(port)
             ));
         }
@@ -307,53 +362,53 @@ mod tests {
         assert_eq!(kept.len(), 8);
         assert!(kept.iter().all(|addr| addr.port() >= 92));
         let held = (2..1_000)
-            .filter(|n| store.announce(&hash(*n), addr(1), 0))
+            .filter(|n| store.announce(&hash(*n), addr(1), false, 0))
             .count();
         assert_eq!(held, 92);
         assert!(!store.has_room(&hash(1_000), addr(1).ip()));
         assert!(store.has_room(&hash(1), addr(1).ip()));
         let local = at("127.0.0.1:1");
-        assert!((1_000..1_500).all(|n| store.announce(&hash(n), local, 0)));
+        assert!((1_000..1_500).all(|n| store.announce(&hash(n), local, false, 0)));
     }
 
     #[test]
     fn one_network_gets_a_share_of_an_info_hash_and_leaves_the_rest_to_others() {
         let mut store = store();
         let near = |n: u8| SocketAddr::from(([8, 8, 4, n], 1));
-        let kept = (0..255).filter(|n| store.announce(&hash(1), near(*n), 0));
+        let kept = (0..255).filter(|n| store.announce(&hash(1), near(*n), false, 0));
         assert_eq!(kept.count(), 16);
         let asks = |store: &Store, addr: SocketAddr| store.has_room(&hash(1), addr.ip());
         assert!(!asks(&store, near(99)) && asks(&store, near(3)));
-        assert!(asks(&store, at("8.8.5.1:1")) && store.announce(&hash(1), near(3), 9));
+        assert!(asks(&store, at("8.8.5.1:1")) && store.announce(&hash(1), near(3), false, 9));
         // Of IPv6 a host is a /64, and a network a /48.
         let mut store = self::store();
         let host = |n: u32| at(&std::format!("[2001:db8:1:1::{n:x}]:1"));
-        assert!((1..500).all(|n| store.announce(&hash(1), host(n), n)));
+        assert!((1..500).all(|n| store.announce(&hash(1), host(n), false, n)));
         let kept = all(&store, 1, 1);
         assert_eq!(kept.len(), 8);
         assert!(kept.contains(&host(499)) && !kept.contains(&host(491)));
         let line = |n: u32| at(&std::format!("[2001:db8:1:{n:x}::1]:1"));
-        let kept = (2..100).filter(|n| store.announce(&hash(1), line(*n), 0));
+        let kept = (2..100).filter(|n| store.announce(&hash(1), line(*n), false, 0));
         assert_eq!(kept.count(), 8);
         assert!(!asks(&store, line(99)) && asks(&store, at("[2001:db8:2::1]:1")));
         // Loopback hosts are all in one network, and many.
         let mut store = self::store();
         let local = |n: u8| SocketAddr::from(([127, 0, 0, n], 1));
-        assert!((0..255).all(|n| store.announce(&hash(1), local(n), 0)));
+        assert!((0..255).all(|n| store.announce(&hash(1), local(n), false, 0)));
     }
 
     #[test]
     fn one_network_gets_a_share_of_the_store() {
         let mut store = store();
         let near = |n: u32| SocketAddr::from(([8, 8, 4, (n % 100) as u8], 1));
-        let kept = (1..1_000).filter(|n| store.announce(&hash(*n), near(*n), 0));
+        let kept = (1..1_000).filter(|n| store.announce(&hash(*n), near(*n), false, 0));
         assert_eq!(kept.count(), 400);
         assert!(!store.has_room(&hash(999), near(1).ip()));
-        assert!(store.announce(&hash(999), at("8.8.5.1:1"), 0));
+        assert!(store.announce(&hash(999), at("8.8.5.1:1"), false, 0));
         for _ in 0..100 {
             store.sweep(9_999, 16);
         }
-        assert!(store.networks.is_empty() && store.announce(&hash(1), near(1), 9_999));
+        assert!(store.networks.is_empty() && store.announce(&hash(1), near(1), false, 9_999));
     }
 
     #[test]
@@ -363,7 +418,7 @@ mod tests {
         let all = (1..=140).flat_map(|n| (1..=500).map(move |port| (n, port)));
         assert!(
             all.into_iter()
-                .all(|(n, port)| store.announce(&hash(n), local(port), 0))
+                .all(|(n, port)| store.announce(&hash(n), local(port), false, 0))
         );
         assert_eq!(store.hosts.values().sum::<u32>(), 70_000);
     }
@@ -372,7 +427,7 @@ mod tests {
     fn a_peer_is_forgotten_after_its_lifetime() {
         let mut store = store();
         for n in 0..100 {
-            store.announce(&hash(n), addr(n), n);
+            store.announce(&hash(n), addr(n), false, n);
         }
         assert_eq!(all(&store, 50, 50 + 2_699).len(), 1);
         assert!(!store.has_peers(&hash(50), 50 + 2_700));
@@ -391,7 +446,7 @@ mod tests {
     fn a_sample_is_fair_and_of_the_size_asked_for() {
         let mut store = store();
         for n in 0..300 {
-            store.announce(&hash(1), addr(n), 0);
+            store.announce(&hash(1), addr(n), false, 0);
         }
         let mut choice = choice();
         let mut seen = BTreeSet::new();
@@ -406,7 +461,7 @@ mod tests {
     #[test]
     fn another_own_id_keeps_the_peers() {
         let mut store = store();
-        store.announce(&hash(7), addr(1), 0);
+        store.announce(&hash(7), addr(1), false, 0);
         store.set_own(hash(99));
         assert_eq!(all(&store, 7, 1).len(), 1);
     }

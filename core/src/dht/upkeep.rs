@@ -364,6 +364,7 @@ impl Dht {
         if family.id != id {
             family.id = id;
             family.store.set_own(id);
+            family.items.set_own(id);
             if v6 {
                 self.table_v6.set_own(id);
             } else {

@@ -140,6 +140,10 @@ impl Engine {
                 let port = port.map_or(AnnouncePort::AsSeen, AnnouncePort::Given);
                 Lookup::Announce(hash, port)
             }
+            Command::DhtScrape(hash) => Lookup::Scrape(hash),
+            Command::DhtSample(addr) => Lookup::Sample(addr),
+            Command::DhtGet(target, salt) => Lookup::Get(target, salt),
+            Command::DhtPut(item, cas) => Lookup::Put(item, cas),
             _ => return Some(Err(CommandError::NoDht)),
         };
         self.start_lookup(Asker::Command(tag), lookup, out);

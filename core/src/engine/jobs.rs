@@ -25,6 +25,8 @@ pub(super) enum Owner {
     SaveTable(Option<Tag>),
     /// A tracker is being asked.
     Tracker(tracker::JobToken),
+    /// The signature of an item is being checked.
+    Signature(dht::CheckId),
 }
 
 /// What the addresses of a name are for.
@@ -86,6 +88,10 @@ impl Engine {
                 }
             }
             Owner::SaveTable(tag) => self.table_saved(tag, out),
+            Owner::Signature(id) => {
+                let good = result == JobResult::Signature(true);
+                self.dht_input(dht::Input::Checked(id, good), out);
+            }
             Owner::Tracker(token) => {
                 self.tracker_input(tracker::Input::JobDone(token, result), out);
             }

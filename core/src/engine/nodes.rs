@@ -3,10 +3,11 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::jobs::Owner;
 use super::{Engine, Todo, Wake};
 use crate::dht::{self, Lookup, LookupId};
 use crate::event::{CommandError, Done, Event, Found};
-use crate::io::{Outbox, Tag, TorrentId};
+use crate::io::{JobId, Outbox, Tag, TorrentId, Work};
 use crate::time::Instant;
 
 /// Lookups under way and who waits for them.
@@ -116,6 +117,10 @@ impl Engine {
 
     pub(super) fn on_dht_event(&mut self, event: dht::Event, out: &mut Outbox) {
         match event {
+            dht::Event::Check(id, item) => {
+                let job = JobId(self.jobs.insert(Owner::Signature(id)));
+                out.job(job, Work::CheckSignature { item });
+            }
             dht::Event::Found(id, found) => match (self.nodes.askers.get(&id), found) {
                 (Some(Asker::Torrent(torrent)), Found::Peer(addr)) => {
                     self.dht_found_peer(*torrent, addr);

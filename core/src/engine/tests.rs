@@ -230,6 +230,8 @@ fn shutdown_is_answered_once_storage_is_closed_and_state_saved() {
 fn answer(work: &crate::io::Work<'_>) -> JobResult {
     use crate::io::Work;
     match work {
+        // Who knows takes the feature.
+        Work::CheckSignature { item } => JobResult::Signature(item.seq() > Some(0)),
         Work::CheckMetadata { assembled, .. } => JobResult::Metadata(assembled.check()),
         Work::Open { info, .. } => {
             let present = alloc::vec![0xff; (info.piece_count as usize).div_ceil(8)];
@@ -439,7 +441,17 @@ fn live(steps: Vec<Step>) -> bool {
                 let torrent = engine.torrents().next();
                 torrent.map(|torrent| command(2, Command::AddPeer(torrent, addr(n, 5000))))
             }
-            Step::Lookup(n) => Some(command(3, Command::DhtGetPeers(Id20([n; 20])))),
+            Step::Lookup(n) => {
+                let item = || crate::dht::item::Item::text(&[n]).expect("it is short");
+                let lookup = match n % 5 {
+                    0 => Command::DhtScrape(Id20([n; 20])),
+                    1 => Command::DhtGet(item().target(), Bytes::new()),
+                    2 => Command::DhtPut(Arc::new(item()), None),
+                    3 => Command::DhtSample(addr(n, 7000)),
+                    _ => Command::DhtGetPeers(Id20([n; 20])),
+                };
+                Some(command(3, lookup))
+            }
             Step::Save => Some(command(4, Command::Save)),
             Step::Node(n, how) => {
                 let node = addr(n, 7000 + u16::from(n));

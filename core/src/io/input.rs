@@ -7,6 +7,7 @@ use core::net::SocketAddr;
 use bytes::{Bytes, BytesMut};
 
 use super::{ConnId, JobId, JobResult, SocketId, Tag, Ticket, TorrentId};
+use crate::dht::item::Item;
 use crate::id::Id20;
 use crate::metainfo::{Info, MetainfoError, Torrent};
 use crate::resume::Resume;
@@ -245,6 +246,15 @@ pub enum Command {
     DhtGetPeers(Id20),
     /// Announces ourselves as a peer on `port` (BEP 5); with `None` the port the datagram shows.
     DhtAnnounce(Id20, Option<u16>),
+    /// Counts the peers of an info-hash (BEP 33); the result is an event.
+    DhtScrape(Id20),
+    /// Asks one node for info-hashes that it keeps peers of (BEP 51); results are events.
+    DhtSample(SocketAddr),
+    /// Finds the item of a target (BEP 44), whose salt is this; results stream as events.
+    DhtGet(Id20, Bytes),
+    /// Has an item kept by the nodes closest to its target (BEP 44); with a sequence number, only
+    /// in the place of one that has it.
+    DhtPut(Arc<Item>, Option<i64>),
     /// Emits a `SaveState` job for the table and a `SaveResume` job for every torrent.
     Save,
     /// Stops everything: torrents, announces, connections; answered when nothing is left to wait

@@ -257,6 +257,7 @@ impl Outbox {
                 Work::SaveState { kind, data } => {
                     self.save_state(job, kind, |buf| buf.extend_from_slice(data));
                 }
+                Work::CheckSignature { item } => self.job(job, Work::CheckSignature { item }),
                 Work::CheckMetadata { torrent, assembled } => {
                     self.job(job, Work::CheckMetadata { torrent, assembled });
                 }

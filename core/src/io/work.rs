@@ -6,6 +6,7 @@ use core::net::IpAddr;
 use bytes::Bytes;
 
 use super::TorrentId;
+use crate::dht::item::Item;
 use crate::metadata::{Assembled, Checked};
 use crate::metainfo::Info;
 use crate::resume::Resume;
@@ -117,6 +118,13 @@ pub enum Work<'o> {
         /// Time all of it may take.
         timeout: Duration,
     },
+    /// Checks the signature of an item of the DHT (BEP 44) on a thread that may take its time:
+    /// [`Item::is_authentic`](crate::dht::item::Item), with the feature `ed25519`; answered by
+    /// `Signature`.
+    CheckSignature {
+        /// The item, a mutable one.
+        item: Arc<Item>,
+    },
     /// Saves what is to be known of a torrent at the next start, as [`Resume::encode`] writes it,
     /// under [`StateKind::Resume`]; answered by `Saved`. Encoding hashes all of it, so it is part
     /// of the job.
@@ -213,6 +221,8 @@ pub enum JobResult {
     Resolved(Vec<IpAddr>),
     /// What a server answered.
     Http(alloc::boxed::Box<HttpAnswer>),
+    /// Whether the signature is right.
+    Signature(bool),
     /// The state is saved.
     Saved,
     /// It could not be done.

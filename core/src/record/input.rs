@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::RecordError;
 use super::codec::{Codec, Reader, codec_enum, codec_struct, put_bytes};
+use crate::dht::item::{Item, Signed};
 use crate::io::{
     AddTorrent, Command, Digest, HttpAnswer, Input, IoReason, JobError, JobResult, Opened, Rates,
     SocketId, Source,
@@ -243,6 +244,7 @@ codec_enum!(JobResult {
     10 => Metadata(checked),
     11 => Http(answer),
     12 => BlocksHashed(hashes),
+    13 => Signature(good),
 });
 codec_enum!(Checked { 0 => Right(info), 1 => Unreadable, 2 => WrongHash });
 
@@ -270,6 +272,27 @@ impl Codec for Arc<Torrent> {
         Torrent::take(reader).map(Self::new)
     }
 }
+impl Codec for Arc<Item> {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.value().put(out);
+        self.signed().cloned().put(out);
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        let value = Bytes::take(reader)?;
+        let item = match Codec::take(reader)? {
+            Some(signed) => Item::mutable(value, signed),
+            None => Item::immutable(value),
+        };
+        item.map(Self::new)
+            .map_err(|_| RecordError::Invalid("item"))
+    }
+}
+codec_struct!(Signed {
+    key,
+    signature,
+    seq,
+    salt,
+});
 codec_struct!(Torrent {
     info,
     nodes,
@@ -319,6 +342,10 @@ codec_enum!(Command {
     11 => Save,
     12 => Shutdown,
     13 => LimitTorrent(torrent, rates),
+    14 => DhtScrape(hash),
+    15 => DhtSample(addr),
+    16 => DhtGet(target, salt),
+    17 => DhtPut(item, cas),
 });
 
 #[cfg(test)]
@@ -333,6 +360,7 @@ mod tests {
 
     use super::super::{decode_input, encode_input};
     use super::*;
+    use crate::dht::item::bencoded;
     use crate::id::Id20;
     use crate::io::{ConnId, JobId, Tag, Ticket, TorrentId};
 
@@ -395,6 +423,23 @@ mod tests {
             }
         }
 
+        fn item(&self) -> Arc<Item> {
+            let value = bencoded(&self.bytes);
+            let salt = Bytes::copy_from_slice(&self.bytes[..self.bytes.len().min(64)]);
+            let signed = Signed {
+                key: [self.kind; 32],
+                signature: [!self.kind; 64],
+                seq: self.port.into(),
+                salt,
+            };
+            let item = if self.flag {
+                Item::mutable(value, signed)
+            } else {
+                Item::immutable(value)
+            };
+            Arc::new(item.expect("it is short"))
+        }
+
         fn resume(&self) -> Resume {
             Resume {
                 info_hash: Id20([self.kind; 20]),
@@ -409,7 +454,7 @@ mod tests {
         }
 
         fn result(&self) -> JobResult {
-            match self.number % 21 {
+            match self.number % 22 {
                 12 => JobResult::Metadata(Checked::WrongHash),
                 13 => JobResult::Metadata(Checked::Unreadable),
                 14 => JobResult::Metadata(Checked::Right(self.info())),
@@ -420,6 +465,7 @@ mod tests {
                 2 => JobResult::Written,
                 3 => JobResult::Hashed(Digest::Sha1([self.kind; 20])),
                 4 => JobResult::Hashed(Digest::Merkle([self.kind; 32])),
+                21 => JobResult::Signature(self.flag),
                 5 => JobResult::Committed,
                 6 => JobResult::Discarded,
                 7 => JobResult::ClosedStorage,
@@ -452,7 +498,7 @@ mod tests {
         fn command(&self) -> Command {
             let torrent = TorrentId::from_bits(self.number);
             let id = Id20([self.kind; 20]);
-            match self.number % 15 {
+            match self.number % 19 {
                 14 => Command::LimitTorrent(
                     torrent,
                     Rates {
@@ -460,6 +506,10 @@ mod tests {
                         upload: self.number,
                     },
                 ),
+                15 => Command::DhtScrape(id),
+                16 => Command::DhtSample(self.addr()),
+                17 => Command::DhtGet(id, self.bytes.clone().into()),
+                18 => Command::DhtPut(self.item(), self.flag.then_some(self.number as i64)),
                 0 => Command::AddTorrent(AddTorrent {
                     resume: self.flag.then(|| self.resume().into()),
                     info: self.flag.then(|| self.info()),

@@ -103,6 +103,11 @@ impl OutputHash {
                 parts.iter().for_each(|part| self.bytes(part));
                 self.debug(assembled.hashes());
             }
+            Work::CheckSignature { item } => {
+                self.number(14);
+                self.bytes(item.value());
+                self.debug(&item.signed());
+            }
             Work::Open {
                 torrent,
                 info,

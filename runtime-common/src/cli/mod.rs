@@ -1,6 +1,7 @@
 //! The command line: one definition for every binary.
 
 pub(crate) mod config_file;
+pub(crate) mod keys;
 pub mod values;
 
 use std::net::SocketAddr;
@@ -409,26 +410,72 @@ pub enum DhtCommand {
         #[command(flatten)]
         net: Box<NetArgs>,
     },
-    /// Understood, to be refused with a reason: it is not there yet.
-    #[command(hide = true)]
-    Sample(Later),
-    /// Understood, to be refused with a reason: it is not there yet.
-    #[command(hide = true)]
-    Get(Later),
-    /// Understood, to be refused with a reason: it is not there yet.
-    #[command(hide = true)]
-    Put(Later),
-    /// Understood, to be refused with a reason: it is not there yet.
-    #[command(hide = true)]
-    Scrape(Later),
-}
+    /// Ask one node for info-hashes that it keeps peers of (BEP 51)
+    #[command(after_help = "Example:\n  {bin} dht sample 192.0.2.1:6881 --json")]
+    Sample {
+        /// Its address
+        #[arg(value_name = "ADDR:PORT", value_parser = values::dialable)]
+        addr: SocketAddr,
+        /// Sockets and printing.
+        #[command(flatten)]
+        net: Box<NetArgs>,
+    },
+    /// Find the value that nodes keep under a target (BEP 44)
+    #[command(after_help = "Examples:
+  {bin} dht get e5f96f6f38320f0f33959cb4d3d656452117aadb
+  {bin} dht get 77ff84905a91936367c01360803104f92432fcd904a43511876df5cdf3e7e548 --salt blog
 
-/// What follows a command that is not there yet: whatever it is, the reason is the same.
-#[derive(Debug, Args)]
-pub struct Later {
-    /// Ignored
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, num_args = 0.., hide = true)]
-    pub rest: Vec<std::ffi::OsString>,
+What is printed was checked: its hash is the target, or the key has signed it. Of several the one
+with the highest sequence number counts.")]
+    Get {
+        /// Its target, 40 hexadecimal digits; or the public key that signs it, 64
+        #[arg(value_name = "TARGET", value_parser = values::item_name)]
+        target: values::ItemName,
+        /// The salt it was put with
+        #[arg(long, value_name = "TEXT", value_parser = values::salt)]
+        salt: Option<bytes::Bytes>,
+        /// Sockets and printing.
+        #[command(flatten)]
+        net: Box<NetArgs>,
+    },
+    /// Have a value kept by the nodes closest to its hash, or to the key that signs it (BEP 44)
+    #[command(after_help = "Examples:
+  {bin} dht put 'Hello World!'
+  {bin} dht put 'version 2' --key blog.key --salt blog
+
+Prints the target. Nodes forget it after two hours: put it again before.")]
+    Put {
+        /// A text of at most 996 bytes
+        #[arg(value_name = "VALUE", value_parser = values::item_value)]
+        value: bytes::Bytes,
+        /// Sign it with the seed in this file, 64 hexadecimal digits, so that it can be replaced; a
+        /// file that is not there is made, with a new key
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// Tells apart what one key signs, at most 64 bytes
+        #[arg(long, value_name = "TEXT", requires = "key", value_parser = values::salt)]
+        salt: Option<bytes::Bytes>,
+        /// Its sequence number, higher than that of what it replaces [default: one more than what is
+        /// found]
+        #[arg(long, value_name = "N", requires = "key", value_parser = clap::value_parser!(i64).range(0..))]
+        seq: Option<i64>,
+        /// Only in the place of a value with this sequence number
+        #[arg(long, value_name = "N", requires = "key", value_parser = clap::value_parser!(i64).range(0..))]
+        cas: Option<i64>,
+        /// Sockets and printing.
+        #[command(flatten)]
+        net: Box<NetArgs>,
+    },
+    /// Count the peers of an info-hash, about (BEP 33)
+    #[command(after_help = "Example:\n  {bin} dht scrape d984f67af9917b214cd8b6048ab5624c7df6a07a")]
+    Scrape {
+        /// 40 hexadecimal digits, or base32
+        #[arg(value_name = "HASH", value_parser = values::id20)]
+        hash: Id20,
+        /// Sockets and printing.
+        #[command(flatten)]
+        net: Box<NetArgs>,
+    },
 }
 
 /// `demo`

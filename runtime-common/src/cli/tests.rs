@@ -11,6 +11,12 @@ fn wrong(line: &[&str]) -> Failure {
     }
 }
 
+const KEY: &str = "77ff84905a91936367c01360803104f92432fcd904a43511876df5cdf3e7e548";
+/// One byte more than fits into a value.
+const LONG: &str = match core::str::from_utf8(&[b'x'; 997]) {
+    Ok(text) => text,
+    Err(_) => "",
+};
 const HASH: &str = "d984f67af9917b214cd8b6048ab5624c7df6a07a";
 
 #[test]
@@ -68,6 +74,14 @@ fn every_command_is_understood() {
         &["dht", "find-node", HASH],
         &["dht", "get-peers", HASH, "--bootstrap", "127.0.0.1:1"],
         &["dht", "announce", HASH, "--port", "5"],
+        &["dht", "sample", "127.0.0.1:1", "--json"],
+        &["dht", "get", HASH, "--salt", "s"],
+        &["dht", "get", KEY],
+        &["dht", "put", "Hello World!", "--bootstrap", "127.0.0.1:1"],
+        &[
+            "dht", "put", "x", "--key", "f", "--salt", "s", "--seq", "0", "--cas", "3",
+        ],
+        &["dht", "scrape", HASH],
         &["demo", "--nodes", "10"],
         &["completions", "bash"],
     ] {
@@ -87,6 +101,19 @@ fn what_is_wrong_is_told_in_one_line_with_the_near_miss() {
         (&["download", HASH, "-q", "-v"], "cannot be used with"),
         (&["dht", "get-peers", "xyz"], "40 hexadecimal"),
         (&["dht", "announce", HASH, "--port", "0"], "--port"),
+        (&["dht", "sample", "127.0.0.1"], "IP:PORT"),
+        (&["dht", "sample", "127.0.0.1:0"], "ADDR:PORT"),
+        (&["dht", "get", "xyz"], "40 hexadecimal"),
+        (&["dht", "get", &KEY[1..]], "public key of 64"),
+        (&["dht", "put", LONG], "at most 996"),
+        (&["dht", "put", "x", "--salt", "s"], "--key"),
+        (&["dht", "put", "x", "--seq", "1"], "--key"),
+        (&["dht", "put", "x", "--key", "f", "--cas", "-1"], "--cas"),
+        (
+            &["dht", "put", "x", "--key", "f", "--salt", &LONG[..65]],
+            "at most 64",
+        ),
+        (&["dht", "scrape"], "HASH"),
         (
             &["create", "a", "-o", "b", "--tracker", "ftp://x"],
             "udp://",
@@ -133,6 +160,10 @@ fn help_has_examples_of_the_binary() {
         &["dht", "find-node"],
         &["dht", "get-peers"],
         &["dht", "announce"],
+        &["dht", "sample"],
+        &["dht", "get"],
+        &["dht", "put"],
+        &["dht", "scrape"],
         &["demo"],
     ] {
         let Err(Parsed::Text(help)) = parse(&[command, &["--help"]].concat()) else {
@@ -151,6 +182,8 @@ fn help_has_examples_of_the_binary() {
             let line = line
                 .replace('\'', "")
                 .replace("My album", "album")
+                .replace("Hello World!", "Hello")
+                .replace("version 2", "version-2")
                 .replace(", ", ",");
             let words: Vec<&str> = line.split_whitespace().collect();
             assert!(parse(&words).is_ok(), "{line}: {:?}", parse(&words));

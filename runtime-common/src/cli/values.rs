@@ -255,6 +255,68 @@ pub fn id20(text: &str) -> Result<trackerless_core::id::Id20, String> {
     })
 }
 
+/// What an item of the DHT is found under: a target, or the public key of a mutable one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ItemName {
+    /// The hash itself.
+    Target(trackerless_core::id::Id20),
+    /// A key, which is hashed with a salt.
+    Key([u8; 32]),
+}
+
+/// The target of an item: 40 hexadecimal digits, or the 64 of a public key.
+///
+/// # Errors
+/// It is neither.
+pub fn item_name(text: &str) -> Result<ItemName, String> {
+    let target = trackerless_core::id::Id20::from_hex(text).map(ItemName::Target);
+    target
+        .or_else(|| hex32(text).map(ItemName::Key))
+        .ok_or_else(|| {
+            format!(
+                "expected a target of 40 hexadecimal digits, or a public key of 64, not \"{text}\""
+            )
+        })
+}
+
+/// 32 bytes as 64 hexadecimal digits.
+#[must_use]
+pub fn hex32(text: &str) -> Option<[u8; 32]> {
+    let mut out = [0; 32];
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (at, byte) in out.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+    }
+    Some(out)
+}
+
+/// The value of an item: a text that fits into one (BEP 44).
+///
+/// # Errors
+/// It is too long.
+pub fn item_value(text: &str) -> Result<bytes::Bytes, String> {
+    let value = trackerless_core::dht::item::bencoded(text.as_bytes());
+    // "996:" stands before the longest that fits.
+    if value.len() > trackerless_core::dht::item::MAX_VALUE {
+        return Err(format!("{} bytes; expected at most 996", text.len()));
+    }
+    Ok(value)
+}
+
+/// The salt of a mutable item (BEP 44).
+///
+/// # Errors
+/// It is too long.
+pub fn salt(text: &str) -> Result<bytes::Bytes, String> {
+    let most = trackerless_core::dht::item::MAX_SALT;
+    if text.len() > most {
+        return Err(format!("{} bytes; expected at most {most}", text.len()));
+    }
+    Ok(bytes::Bytes::copy_from_slice(text.as_bytes()))
+}
+
 fn base32(text: &str) -> Option<trackerless_core::id::Id20> {
     let mut out = [0u8; 20];
     let mut bits: u64 = 0;

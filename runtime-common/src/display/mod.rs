@@ -5,6 +5,7 @@ mod text;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -36,9 +37,15 @@ pub fn print(line: &str) {
     }
 }
 
-/// Why something that was printed is lost, if it is.
-pub(crate) fn lost_output() -> Option<&'static str> {
-    LOST.get().map(String::as_str)
+/// That something that was printed is lost, if it is and was not told before.
+pub(crate) fn lost_output() -> Option<Failure> {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    let reason = LOST.get()?;
+    (!TOLD.swap(true, Ordering::Relaxed)).then(|| {
+        Failure::failed(format!(
+            "standard output cannot be written: {reason}; what was to be printed is lost"
+        ))
+    })
 }
 
 fn write_line(out: &mut impl io::Write, line: &str) -> io::Result<()> {

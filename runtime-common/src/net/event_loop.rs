@@ -15,6 +15,7 @@ use super::recorder::Recorder;
 use super::sockets::{ReadOutcome, Report, Sockets, Source};
 use super::udp::{BATCH, Datagram, RecvBatch};
 use super::{Clock, Reactor, Ready};
+use crate::display::lost_output;
 use crate::error::{DONE, FAILED, Failure};
 use crate::host::{App, Arrival, Flow, Inbox, Setup};
 use crate::nearby::bind_nearby;
@@ -297,6 +298,11 @@ impl<R: Reactor> EventLoop<R> {
             // Memory that was read into lately is given back in the second after.
             self.active = self.sockets.on_second();
             if let Some(flow) = self.flush_recording() {
+                self.follow(flow);
+            }
+            // Who reads what is printed would wait in vain.
+            if let Some(failure) = lost_output() {
+                let flow = self.app.on_failure(&failure);
                 self.follow(flow);
             }
             let flow = self.app.on_second(&self.engine);

@@ -1,9 +1,14 @@
 //! `dht …`: a node, or one lookup.
 
+mod items;
+
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use serde_json::json;
+use trackerless_core::dht::item::{Item, ItemError, SigningKey, immutable_target, mutable_target};
 use trackerless_core::event::{CommandError, Done, Event, Found, LookupSummary};
 use trackerless_core::id::Id20;
 use trackerless_core::io::{Command, Tag};
@@ -20,7 +25,7 @@ use crate::offline::table_nodes;
 use crate::state::StateDir;
 
 /// What is asked of the DHT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum DhtTask {
     /// Be a node until stopped.
     Run,
@@ -32,40 +37,107 @@ pub enum DhtTask {
     GetPeers(Id20),
     /// Announce a port, or the one the datagrams show.
     Announce(Id20, Option<u16>),
+    /// Info-hashes of one node.
+    Sample(SocketAddr),
+    /// The item of a target and a salt.
+    Get(Id20, Bytes),
+    /// Have a bencoded value kept, signed or not.
+    Put(Bytes, Option<Box<Signing>>),
+    /// Count the peers of an info-hash.
+    Scrape(Id20),
+}
+
+/// How a value is signed.
+#[derive(Debug)]
+pub struct Signing {
+    /// With this key.
+    pub key: SigningKey,
+    /// Under this salt.
+    pub salt: Bytes,
+    /// With this number; without it, one more than that of what is found.
+    pub seq: Option<i64>,
+    /// In the place of this number only.
+    pub cas: Option<i64>,
 }
 
 impl DhtTask {
-    fn command(self) -> Option<Command> {
-        Some(match self {
-            Self::Run => return None,
-            Self::Ping(addr) => Command::DhtPing(addr),
-            Self::FindNode(id) => Command::DhtFindNode(id),
-            Self::GetPeers(hash) => Command::DhtGetPeers(hash),
-            Self::Announce(hash, port) => Command::DhtAnnounce(hash, port),
-        })
+    /// What is asked first; `None` if nothing is.
+    fn command(&self) -> Result<Option<Command>, ItemError> {
+        Ok(Some(match self {
+            Self::Run => return Ok(None),
+            Self::Ping(addr) => Command::DhtPing(*addr),
+            Self::FindNode(id) => Command::DhtFindNode(*id),
+            Self::GetPeers(hash) => Command::DhtGetPeers(*hash),
+            Self::Announce(hash, port) => Command::DhtAnnounce(*hash, *port),
+            Self::Sample(addr) => Command::DhtSample(*addr),
+            Self::Get(target, salt) => Command::DhtGet(*target, salt.clone()),
+            Self::Scrape(hash) => Command::DhtScrape(*hash),
+            Self::Put(_, Some(signing)) if signing.seq.is_none() => {
+                let target = mutable_target(&signing.key.public(), &signing.salt);
+                Command::DhtGet(target, signing.salt.clone())
+            }
+            Self::Put(..) => Command::DhtPut(self.item(0)?.into(), self.cas()),
+        }))
     }
 
-    fn kind(self) -> &'static str {
+    /// The item to be put, with this sequence number unless another was given.
+    fn item(&self, seq: i64) -> Result<Item, ItemError> {
+        match self {
+            Self::Put(value, Some(signing)) => {
+                let seq = signing.seq.unwrap_or(seq);
+                signing.key.sign(value.clone(), seq, signing.salt.clone())
+            }
+            Self::Put(value, None) => Item::immutable(value.clone()),
+            _ => Err(ItemError::BadValue),
+        }
+    }
+
+    fn cas(&self) -> Option<i64> {
+        match self {
+            Self::Put(_, Some(signing)) => signing.cas,
+            _ => None,
+        }
+    }
+
+    fn kind(&self) -> &'static str {
         match self {
             Self::Run => "run",
             Self::Ping(_) => "ping",
             Self::FindNode(_) => "find-node",
             Self::GetPeers(_) => "get-peers",
             Self::Announce(..) => "announce",
+            Self::Sample(_) => "sample",
+            Self::Get(..) => "get",
+            Self::Put(..) => "put",
+            Self::Scrape(_) => "scrape",
         }
     }
 
-    fn target(self) -> Option<String> {
+    fn target(&self) -> Option<String> {
         match self {
             Self::Run => None,
             // Nobody knows the id beforehand.
-            Self::Ping(addr) => Some(addr.to_string()),
-            Self::FindNode(id) | Self::GetPeers(id) | Self::Announce(id, _) => Some(id.to_string()),
+            Self::Ping(addr) | Self::Sample(addr) => Some(addr.to_string()),
+            Self::FindNode(id)
+            | Self::GetPeers(id)
+            | Self::Announce(id, _)
+            | Self::Get(id, _)
+            | Self::Scrape(id) => Some(id.to_string()),
+            Self::Put(value, None) => Some(immutable_target(value).to_string()),
+            Self::Put(_, Some(signing)) => {
+                let target = mutable_target(&signing.key.public(), &signing.salt);
+                Some(target.to_string())
+            }
         }
     }
 
-    fn needs_contacts(self) -> bool {
-        !matches!(self, Self::Run | Self::Ping(_))
+    /// Whether it is one question to one node.
+    fn is_single(&self) -> bool {
+        matches!(self, Self::Ping(_) | Self::Sample(_))
+    }
+
+    fn needs_contacts(&self) -> bool {
+        !matches!(self, Self::Run) && !self.is_single()
     }
 }
 
@@ -87,6 +159,14 @@ pub struct DhtApp {
     loaded: bool,
     asked: bool,
     nodes: (u32, u32),
+    /// A put first looks what is there.
+    looks_first: bool,
+    /// The newest item found.
+    item: Option<Arc<Item>>,
+    /// Of a survey: how many info-hashes the node keeps, and seconds until it tells of others.
+    survey: Option<(u32, u64)>,
+    /// The code that a node refused with last.
+    refused: Option<i64>,
     ending: Option<(u8, u32)>,
 }
 
@@ -117,17 +197,46 @@ impl DhtApp {
             loaded: false,
             asked: false,
             nodes: (0, 0),
+            looks_first: false,
+            item: None,
+            survey: None,
+            refused: None,
             ending: None,
         })
     }
 
     fn ask(&mut self) -> Flow {
+        if std::mem::replace(&mut self.asked, true) {
+            return Flow::Continue;
+        }
         match self.task.command() {
-            Some(command) if !std::mem::replace(&mut self.asked, true) => {
+            Ok(Some(command)) => {
+                self.looks_first = matches!(
+                    (&self.task, &command),
+                    (DhtTask::Put(..), Command::DhtGet(..))
+                );
                 Flow::Commands(vec![(TAG_TASK, command)])
             }
-            _ => Flow::Continue,
+            Ok(None) => Flow::Continue,
+            Err(error) => self.fail(error.to_string()),
         }
+    }
+
+    /// What is there is known: puts what comes after it.
+    fn put_next(&mut self, summary: &LookupSummary) -> Flow {
+        self.looks_first = false;
+        if summary.replies == 0 {
+            return Flow::Continue;
+        }
+        let known = self.item.take().and_then(|item| item.seq());
+        let Some(seq) = known.map_or(Some(1), |seq| seq.checked_add(1)) else {
+            return self.fail("no sequence number is higher than the one there".into());
+        };
+        if let DhtTask::Put(_, Some(signing)) = &mut self.task {
+            signing.seq = Some(seq);
+        }
+        self.asked = false;
+        self.ask()
     }
 
     /// A bootstrap ended.
@@ -176,7 +285,7 @@ impl DhtApp {
         ))
     }
 
-    fn found(&self, found: Found) {
+    fn found(&mut self, found: &Found) {
         match found {
             Found::Node(id, addr) => {
                 let id = id.to_string();
@@ -189,45 +298,132 @@ impl DhtApp {
                     .event("result", json!({ "address": addr.to_string() }));
                 self.report.result(&addr.to_string());
             }
+            Found::Item(item) => {
+                if !self.looks_first {
+                    self.report.event("result", items::row(item));
+                }
+                self.item = Some(Arc::clone(item));
+            }
+            Found::InfoHash(hash) => {
+                let hash = hash.to_string();
+                self.report.event("result", json!({ "info_hash": hash }));
+                self.report.result(&hash);
+            }
+            Found::Survey { of, again } => self.survey = Some((*of, again.as_secs())),
+            Found::Swarm {
+                seeds,
+                downloaders,
+                nodes,
+            } => {
+                let row = json!({ "seeds": seeds, "downloaders": downloaders, "nodes": nodes });
+                self.report.event("result", row);
+                self.report
+                    .result(&format!("{seeds} seeds, {downloaders} downloaders"));
+            }
+            Found::Refused(code) => self.refused = Some(*code),
         }
     }
 
     fn done(&mut self, summary: &LookupSummary) -> Flow {
+        if self.looks_first {
+            return self.put_next(summary);
+        }
+        if summary.results > 0 {
+            self.tell_item();
+        }
         let milliseconds = summary.elapsed.as_micros() as f64 / 1000.0;
         let kind = self.task.kind();
-        self.report.event(
-            "lookup",
-            json!({
-                "kind": kind,
-                "target": self.task.target(),
-                "milliseconds": milliseconds,
-                "hops": summary.hops,
-                "queries": summary.queries,
-                "results": summary.results,
-            }),
-        );
+        let mut row = json!({
+            "kind": kind,
+            "target": self.task.target(),
+            "milliseconds": milliseconds,
+            "hops": summary.hops,
+            "queries": summary.queries,
+            "results": summary.results,
+        });
+        if let Some((of, again)) = self.survey {
+            row["num"] = of.into();
+            row["interval"] = again.into();
+            self.report.say(&format!(
+                "{} of {of} info-hashes, others in {again} s",
+                summary.results
+            ));
+        }
+        self.report.event("lookup", row);
         let found = match self.task {
-            DhtTask::Announce(..) => "stores accepted",
+            DhtTask::Announce(..) | DhtTask::Put(..) => "stores accepted",
             DhtTask::GetPeers(_) => "peers found",
-            _ => "nodes found",
+            DhtTask::Sample(_) => "info-hashes found",
+            DhtTask::Get(..) => "values found",
+            DhtTask::Scrape(_) => "counts found",
+            DhtTask::Run | DhtTask::Ping(_) | DhtTask::FindNode(_) => "nodes found",
         };
         self.report.say(&format!(
             "{kind}: {} {found}, {} hops, {} queries, {} answers, {milliseconds:.1} ms",
             summary.results, summary.hops, summary.queries, summary.replies
         ));
         let reached = match self.task {
-            DhtTask::Announce(..) => summary.results > 0,
-            _ => summary.replies > 0,
+            DhtTask::Run | DhtTask::Ping(_) | DhtTask::FindNode(_) | DhtTask::GetPeers(_) => {
+                summary.replies > 0
+            }
+            _ => summary.results > 0,
         };
         if reached {
             return self.end(DONE);
         }
-        let message = match self.task {
-            DhtTask::Ping(addr) => format!("{addr} did not answer"),
-            DhtTask::Announce(..) => "no node stored the announce; try again".into(),
-            _ => "no node answered; try --bootstrap HOST:PORT".into(),
-        };
+        let message = self.why_nothing(summary);
         self.fail(message)
+    }
+
+    /// Why there is no result.
+    fn why_nothing(&self, summary: &LookupSummary) -> String {
+        match (&self.task, self.refused) {
+            (DhtTask::Sample(addr), Some(code)) => {
+                format!("{addr} gives no samples: {}", items::refusal(code))
+            }
+            (DhtTask::Put(..), Some(code)) => {
+                format!("no node stored the value: {}", items::refusal(code))
+            }
+            (DhtTask::Ping(addr) | DhtTask::Sample(addr), _) if summary.replies == 0 => {
+                format!("{addr} did not answer")
+            }
+            (DhtTask::Sample(addr), _) => match self.survey {
+                Some(_) => format!("{addr} keeps peers of no info-hash; try another node"),
+                None => format!("{addr} answers, but without samples (BEP 51); try another node"),
+            },
+            (DhtTask::Announce(..), _) => "no node stored the announce; try again".into(),
+            _ if summary.replies == 0 => "no node answered; try --bootstrap HOST:PORT".into(),
+            (DhtTask::Put(..), _) => "no node stored the value; try again".into(),
+            (DhtTask::Get(target, salt), _) => {
+                let hint = if salt.is_empty() {
+                    "; of a mutable one with a salt, give --salt"
+                } else {
+                    ""
+                };
+                format!("no value is kept under {target}{hint}")
+            }
+            (DhtTask::Scrape(hash), _) => format!("no node counts peers of {hash}"),
+            _ => "nothing was found".into(),
+        }
+    }
+
+    /// The value found, or what was put.
+    fn tell_item(&mut self) {
+        if matches!(self.task, DhtTask::Put(..))
+            && let Ok(item) = self.task.item(0)
+        {
+            self.report.event("result", items::row(&item));
+            let name = match item.signed() {
+                None => item.target().to_string(),
+                Some(signed) => {
+                    let key = items::hex(&signed.key);
+                    format!("{} {key} {}", item.target(), signed.seq)
+                }
+            };
+            self.report.result(&name);
+        } else if let Some(item) = &self.item {
+            self.report.result(&items::text(item));
+        }
     }
 
     fn fail(&mut self, message: String) -> Flow {
@@ -256,16 +452,17 @@ impl App for DhtApp {
         report_listening(&self.report, listening, false);
         self.report.trouble(self.state.as_ref());
         self.started = Instant::now();
-        if self.task == DhtTask::Run {
+        if matches!(self.task, DhtTask::Run) {
             for addr in listening {
                 self.report
                     .say(&format!("DHT node on {addr}; stop with Ctrl-C"));
             }
         }
-        if let DhtTask::Ping(addr) = self.task {
-            // Nobody else need be asked.
-            self.asked = true;
-            return vec![(TAG_TASK, Command::DhtPing(addr))];
+        // Nobody else need be asked.
+        if self.task.is_single()
+            && let Flow::Commands(commands) = self.ask()
+        {
+            return commands;
         }
         let commands = self.contacts.commands();
         let bootstraps = commands
@@ -287,7 +484,7 @@ impl App for DhtApp {
                 _ => Flow::Continue,
             },
             Event::LookupFound { tag, found } if *tag == TAG_TASK => {
-                self.found(*found);
+                self.found(found);
                 Flow::Continue
             }
             Event::LookupDone { tag, summary } if *tag == TAG_TASK => self.done(summary),
@@ -297,7 +494,7 @@ impl App for DhtApp {
                 bootstrapped,
             } => {
                 let nodes = (*nodes_v4, *nodes_v6);
-                if self.task == DhtTask::Run && nodes != self.nodes {
+                if matches!(self.task, DhtTask::Run) && nodes != self.nodes {
                     self.nodes = nodes;
                     let state = if *bootstrapped { "" } else { ", bootstrapping" };
                     self.report.say(&format!(

@@ -12,7 +12,7 @@ use trackerless_core::io::Tag;
 use crate::display::Reporter;
 
 pub use contacts::Contacts;
-pub use dht::{DhtApp, DhtTask};
+pub use dht::{DhtApp, DhtTask, Signing};
 pub use torrent::{Goal, SeedGoal, TorrentApp, TorrentPlan};
 pub(crate) use torrent::{no_such_file, verified};
 

@@ -267,6 +267,12 @@ impl Storage {
                 self.save(job, kind, State::Resume(resume));
             }
             Work::SaveState { kind, data } => self.save(job, kind, State::Bytes(data.into())),
+            Work::CheckSignature { item } => {
+                let shared = Arc::clone(&self.shared);
+                self.run(0, move |_| {
+                    shared.answer([(job, JobResult::Signature(item.is_authentic()))]);
+                });
+            }
             Work::CheckMetadata { torrent, assembled } => {
                 let shard = torrent.0.index as usize;
                 let shared = Arc::clone(&self.shared);

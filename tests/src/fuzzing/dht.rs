@@ -4,7 +4,11 @@ use std::collections::VecDeque;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use trackerless_core::dht::{AnnouncePort, Dht, Event, Input, Lookup, LookupId};
+use bytes::Bytes;
+use trackerless_core::dht::item::{Item, SigningKey, bencoded};
+use trackerless_core::dht::krpc::Message;
+use trackerless_core::dht::{AnnouncePort, CheckId, Dht, Event, Input, Lookup, LookupId};
+use trackerless_core::event::Found;
 use trackerless_core::id::Id20;
 use trackerless_core::io::{Output, SocketId};
 use trackerless_core::time::{Duration, Instant};
@@ -25,6 +29,9 @@ struct Node {
     now: Instant,
     sent: VecDeque<(SocketAddr, Vec<u8>)>,
     open: Vec<LookupId>,
+    checks: VecDeque<(CheckId, Arc<Item>)>,
+    /// The last token that the node gave to anybody.
+    token: Vec<u8>,
 }
 
 impl Node {
@@ -35,6 +42,9 @@ impl Node {
         for output in self.out.drain() {
             match output {
                 Output::Transmit { to, head, body, .. } => {
+                    if let Some(token) = Message::decode(head).ok().and_then(|m| m.body.token) {
+                        self.token = token.to_vec();
+                    }
                     assert!(head.len() + body.len() <= 1_472, "a reply that fragments");
                     self.sent.push_back((to, head.to_vec()));
                 }
@@ -46,6 +56,16 @@ impl Node {
         }
         for event in self.events.drain(..) {
             lookups::follow(&mut self.open, &event);
+            match event {
+                Event::Check(id, item) => self.checks.push_back((id, item)),
+                Event::Found(_, Found::Item(item)) => {
+                    assert!(item.is_authentic(), "what is not checked is not told");
+                }
+                _ => {}
+            }
+        }
+        while self.checks.len() > 64 {
+            self.checks.pop_front();
         }
     }
 
@@ -78,6 +98,8 @@ pub fn dht(data: &[u8]) {
         now,
         sent: VecDeque::new(),
         open: Vec::new(),
+        checks: VecDeque::new(),
+        token: Vec::new(),
     };
     let ips: [SocketAddr; 2] = [
         SocketAddr::new(Ipv4Addr::new(10, 77, 0, 1).into(), 6881),
@@ -88,19 +110,28 @@ pub fn dht(data: &[u8]) {
     }
     let mut next_lookup = 0;
     while !script.is_empty() {
-        match script.byte() % 12 {
+        let op = script.byte();
+        match op % 12 {
             0 => {
                 node.now = script.later(node.now);
                 node.give(Input::Tick);
+                // One a time; many are too late.
+                if let Some((id, item)) = node.checks.pop_front() {
+                    node.give(Input::Checked(id, item.is_authentic()));
+                }
             }
             1..=3 => {
                 let from = address(&mut script);
-                let payload = script.string();
+                let mut payload = script.string().to_vec();
+                if op % 12 == 3 {
+                    // Nobody guesses a token.
+                    with_token(&mut payload, &node.token);
+                }
                 let socket = SocketId(u32::from(from.is_ipv6()));
                 node.give(Input::Datagram {
                     socket,
                     from,
-                    payload,
+                    payload: &payload,
                 });
             }
             4..=6 => {
@@ -108,7 +139,8 @@ pub fn dht(data: &[u8]) {
                     continue;
                 };
                 let (to, datagram) = node.sent[at].clone();
-                if let Some(payload) = answer(&datagram, &mut script) {
+                let item = (op % 12 == 6 && op > 127).then(|| item(&script.array()));
+                if let Some(payload) = answer(&datagram, item.as_ref(), &mut script) {
                     let socket = SocketId(u32::from(to.is_ipv6()));
                     node.give(Input::Datagram {
                         socket,
@@ -121,10 +153,17 @@ pub fn dht(data: &[u8]) {
                 let id = LookupId(next_lookup);
                 next_lookup += 1;
                 let target = Id20(script.array());
-                let lookup = match script.byte() % 4 {
+                let lookup = match script.byte() % 10 {
                     0 => Lookup::Ping(address(&mut script)),
                     1 => Lookup::FindNode(target),
                     2 => Lookup::GetPeers(target),
+                    4 => Lookup::Scrape(target),
+                    5 => Lookup::Sample(address(&mut script)),
+                    6 => Lookup::Get(target, Bytes::copy_from_slice(script.string())),
+                    // One of those that answers have.
+                    7 => Lookup::Get(item(&script.array()).target(), Bytes::new()),
+                    8 => Lookup::Put(Arc::new(item(&script.array())), None),
+                    9 => Lookup::Put(Arc::new(item(&script.array())), Some(1)),
                     _ => Lookup::Announce(target, AnnouncePort::Given(script.number())),
                 };
                 node.open.push(id);
@@ -166,4 +205,33 @@ pub fn dht(data: &[u8]) {
         "lookups without an end: {:?}",
         node.open
     );
+}
+
+/// Puts a token in the place of the first that a datagram has.
+fn with_token(payload: &mut [u8], token: &[u8]) {
+    const KEY: &[u8] = b"5:token8:";
+    if let Some(at) = payload.windows(KEY.len()).position(|part| part == KEY)
+        && let Some(place) = payload[at + KEY.len()..].first_chunk_mut::<8>()
+        && let Ok(token) = token.try_into()
+    {
+        *place = token;
+    }
+}
+
+/// One of few items: signed by one of two keys, rightly or not, or named by its hash.
+fn item(choice: &[u8; 3]) -> Item {
+    let [which, seq, text] = *choice;
+    let value = bencoded(&[text % 4; 5]);
+    let key = SigningKey::from_seed(&[which % 2; 32]);
+    let signed = key.sign(value.clone(), i64::from(seq), Bytes::new());
+    let signed = signed.expect("it is short");
+    match which % 8 {
+        0 | 1 => Item::immutable(value).expect("it is short"),
+        2 | 3 => {
+            let mut parts = signed.signed().expect("it is signed").clone();
+            parts.signature[usize::from(text) % 64] ^= 1;
+            Item::mutable(value, parts).expect("it is short")
+        }
+        _ => signed,
+    }
 }

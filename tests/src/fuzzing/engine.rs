@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use trackerless_core::dht::item::{Item, Signed, bencoded};
 use trackerless_core::id::Id20;
 use trackerless_core::io::{
     AddTorrent, Command, ConnId, Digest, HttpAnswer, Input, IoReason, JobError, JobId, JobResult,
@@ -30,6 +31,7 @@ const MAX_STEPS: usize = 2_000;
 #[derive(Clone, Debug)]
 enum Answer {
     Metadata(Arc<Assembled>),
+    Signature(Arc<Item>),
     Opened,
     Read(u32),
     Written,
@@ -46,6 +48,7 @@ enum Answer {
 impl Answer {
     fn to(work: &Work<'_>) -> Self {
         match work {
+            Work::CheckSignature { item } => Self::Signature(Arc::clone(item)),
             Work::CheckMetadata { assembled, .. } => Self::Metadata(Arc::clone(assembled)),
             Work::Open { .. } => Self::Opened,
             Work::Read { length, .. } => Self::Read(*length),
@@ -63,6 +66,7 @@ impl Answer {
 
     fn good(&self) -> JobResult {
         match self {
+            Self::Signature(item) => JobResult::Signature(item.is_authentic()),
             Self::Metadata(assembled) => JobResult::Metadata(assembled.check()),
             Self::Opened => JobResult::Opened(Box::new(Opened { present: vec![0] })),
             Self::Read(length) => JobResult::Read(Bytes::from(vec![0; *length as usize])),
@@ -284,7 +288,13 @@ impl Host {
             9 => Command::DhtLoad(Bytes::copy_from_slice(script.string())),
             10 => Command::DhtFindNode(Id20(id)),
             11 => Command::DhtGetPeers(Id20(id)),
-            12 => Command::DhtAnnounce(Id20(id), None),
+            12 => match id[0] % 8 {
+                1 => Command::DhtScrape(Id20(id)),
+                2 => Command::DhtSample(addr),
+                3 => Command::DhtGet(Id20(id), Bytes::new()),
+                4 => Command::DhtPut(Arc::new(item(&id)), (id[1] < 128).then_some(5)),
+                _ => Command::DhtAnnounce(Id20(id), None),
+            },
             // One in two: the rest of the corpus means what it meant.
             _ if id[0] < 128 => Command::Save,
             _ => Command::LimitTorrent(
@@ -463,7 +473,7 @@ impl Host {
         let Some((to, head)) = self.last_query.take() else {
             return;
         };
-        let Some(payload) = answer(&head, script) else {
+        let Some(payload) = answer(&head, None, script) else {
             return;
         };
         self.give(Input::Datagram {
@@ -511,4 +521,19 @@ pub fn engine(data: &[u8]) {
         host.give(Input::Tick);
         host.settle();
     }
+}
+
+/// An item with a signature that is wrong, or without one.
+fn item(id: &[u8; 20]) -> Item {
+    let signed = Signed {
+        key: [id[2]; 32],
+        signature: [id[3]; 64],
+        seq: i64::from(id[4]),
+        salt: Bytes::copy_from_slice(&id[5..5 + usize::from(id[5] % 8)]),
+    };
+    let item = match id[6] % 2 {
+        0 => Item::text(id),
+        _ => Item::mutable(bencoded(id), signed),
+    };
+    item.expect("it is short")
 }

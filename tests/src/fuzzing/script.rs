@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use trackerless_core::dht::item::Item;
 use trackerless_core::time::{Duration, Instant};
 
 /// Decisions taken from the front of a byte string; all are 0 once it is used up.
@@ -89,11 +90,30 @@ pub(super) fn address(script: &mut Script<'_>) -> SocketAddr {
     }
 }
 
-/// A reply to the query in `datagram` with fields of the script; `None` when it was no query.
-pub(super) fn answer(datagram: &[u8], script: &mut Script<'_>) -> Option<Vec<u8>> {
+/// A reply to the query in `datagram` with an item, and fields of the script; `None` when it was no query.
+pub(super) fn answer(
+    datagram: &[u8],
+    item: Option<&Item>,
+    script: &mut Script<'_>,
+) -> Option<Vec<u8>> {
     let message = trackerless_core::dht::krpc::Message::decode(datagram).ok()?;
     let mut reply = b"d1:rd2:id20:".to_vec();
     reply.extend(script.array::<20>());
+    if let Some(item) = item {
+        reply.extend(b"8:intervali60e");
+        if let Some(signed) = item.signed() {
+            reply.extend(b"1:k32:");
+            reply.extend(signed.key);
+            reply.extend(format!("3:seqi{}e3:sig64:", signed.seq).bytes());
+            reply.extend(signed.signature);
+        }
+        reply.extend(b"3:numi1e7:samples20:");
+        reply.extend(item.target().0);
+        reply.extend(b"1:v");
+        reply.extend(&item.value()[..]);
+        reply.extend(b"4:BFsd256:");
+        reply.extend([item.value()[2]; 256]);
+    }
     if script.byte() & 1 != 0 {
         let count = usize::from(script.byte() % 9);
         let nodes = script.bytes(26 * count);

@@ -1,7 +1,11 @@
 use super::*;
+use crate::dht::item::{Item, MAX_SALT, Signed, bencoded};
+use crate::dht::scrape::{Filter, Filters};
+use bytes::Bytes;
 use core::net::{Ipv4Addr, Ipv6Addr};
 use quickcheck::quickcheck;
 use std::vec;
+use std::vec::Vec;
 
 fn decode(text: &str) -> Message<'_> {
     Message::decode(text.as_bytes()).unwrap()
@@ -134,7 +138,172 @@ fn number(n: u128) -> Id20 {
     Id20(bytes)
 }
 
+#[test]
+fn a_value_is_read_as_it_stands_whatever_it_is() {
+    for value in ["i7e", "5:hello", "li1ed1:xleee", "d1:bi1e1:ai2ee", "0:"] {
+        let text =
+            std::format!("d1:rd2:id20:mnopqrstuvwxyz1234561:v{value}e1:t2:aa1:v4:TK011:y1:re");
+        let m = decode(&text);
+        assert_eq!(m.body.value, Some(value.as_bytes()));
+        assert_eq!(m.version, Some(&b"TK01"[..]));
+    }
+    let deep = std::format!("d1:rd1:v{}{}e1:t1:a1:y1:re", "l".repeat(9), "e".repeat(9));
+    assert_eq!(Message::decode(deep.as_bytes()), Err(Malformed::Depth));
+}
+
+#[test]
+fn keys_signatures_filters_and_samples_of_a_wrong_length_are_absent() {
+    let m = decode(
+        "d1:rd4:BFpe3:abc4:BFsdi1e2:id20:mnopqrstuvwxyz1234568:intervali-1e1:k31:0123456789abcdef0123456789abcde3:numi4294967296e7:samples21:0123456789012345678903:seq1:13:sig2:xx4:salti3ee1:t2:aa1:y1:re",
+    );
+    let id = Some(id(REST));
+    assert_eq!(
+        m.body,
+        Body {
+            id,
+            ..Body::default()
+        }
+    );
+}
+
+#[test]
+fn a_put_has_its_keys_in_order() {
+    let signed = Signed {
+        key: [b'k'; 32],
+        signature: [b's'; 64],
+        seq: 4,
+        salt: Bytes::from_static(b"n"),
+    };
+    let item = Item::mutable(bencoded(b"x"), signed).unwrap();
+    let asker = Asker {
+        id: id(ALPHABET),
+        read_only: false,
+        want: Want::default(),
+    };
+    let mut buf = vec![];
+    let put = Query::Put {
+        item: &item,
+        cas: Some(3),
+        token: b"tok",
+    };
+    write_query(&mut buf, b"aa", asker, put);
+    let expected = std::format!(
+        "d1:ad3:casi3e2:id20:{ALPHABET}1:k32:{}4:salt1:n3:seqi4e3:sig64:{}5:token3:tok1:v1:xe1:q3:put1:t2:aa1:v4:TK011:y1:qe",
+        "k".repeat(32),
+        "s".repeat(64)
+    );
+    assert_eq!(core::str::from_utf8(&buf), Ok(&expected[..]));
+    let document = crate::bencode::decode(&buf, &crate::bencode::Limits::DATAGRAM).unwrap();
+    assert!(document.is_canonical());
+}
+
+/// An item of any kind.
+fn item(text: &[u8], signed: Option<(u8, i64)>, salt: &[u8]) -> Item {
+    let value = bencoded(&text[..text.len().min(900)]);
+    match signed {
+        None => Item::immutable(value).unwrap(),
+        Some((n, seq)) => {
+            let signed = Signed {
+                key: [n; 32],
+                signature: [!n; 64],
+                seq: seq & i64::MAX,
+                salt: Bytes::copy_from_slice(&salt[..salt.len().min(MAX_SALT)]),
+            };
+            Item::mutable(value, signed).unwrap()
+        }
+    }
+}
+
+fn is_canonical(message: &[u8]) -> bool {
+    let document = crate::bencode::decode(message, &crate::bencode::Limits::DATAGRAM);
+    document.is_ok_and(|document| document.is_canonical())
+}
+
 quickcheck! {
+    fn queries_about_items_and_samples_are_read_as_written(
+        a: u128, b: u128, numbers: (Option<i64>, Option<(u8, i64)>), token: Option<Vec<u8>>,
+        parts: (Vec<u8>, Vec<u8>), which: u8, both: bool
+    ) -> bool {
+        let (seq, signed) = numbers;
+        let (text, salt) = parts;
+        let token = token.as_ref().map(|token| &token[..token.len().min(MAX_TOKEN)]);
+        let item = item(&text, signed, &salt);
+        let query = match which % 4 {
+            0 => Query::Scrape(number(b)),
+            1 => Query::Sample(number(b)),
+            2 => Query::Get { target: number(b), seq, token },
+            _ => Query::Put { item: &item, cas: seq, token: token.unwrap_or_default() },
+        };
+        let asker = Asker { id: number(a), read_only: !both, want: Want { v4: true, v6: both } };
+        let mut buf = vec![];
+        write_query(&mut buf, b"t", asker, query);
+        let m = Message::decode(&buf).unwrap();
+        let want = m.body.want == both.then_some(asker.want);
+        let about = m.body.target == Some(number(b)) && want;
+        let same = match query {
+            Query::Scrape(_) => {
+                m.kind == Kind::Query(b"get_peers")
+                    && m.body.scrape && m.body.info_hash == Some(number(b)) && want
+            }
+            Query::Sample(_) => m.kind == Kind::Query(b"sample_infohashes") && about,
+            Query::Get { .. } => {
+                m.kind == Kind::Query(b"get") && about
+                    && m.body.seq == seq
+                    && m.body.token == token
+            }
+            _ => {
+                m.kind == Kind::Query(b"put")
+                    && m.body.cas == seq
+                    && m.body.token == Some(token.unwrap_or_default())
+                    && m.body.value == Some(&item.value()[..])
+                    && m.body.key == item.signed().map(|signed| &signed.key)
+                    && m.body.signature == item.signed().map(|signed| &signed.signature)
+                    && m.body.seq == item.seq()
+                    && m.body.salt == item.signed().map_or(&b""[..], |signed| &signed.salt)
+            }
+        };
+        same && m.body.id == Some(number(a)) && is_canonical(&buf)
+    }
+
+    fn answers_about_items_samples_and_peers_are_read_as_written(
+        a: u128, signed: Option<(u8, i64)>, text: Vec<u8>, hashes: Vec<u128>, num: u32, ips: Vec<u32>
+    ) -> bool {
+        let to = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+        let item = item(&text, signed, b"salt");
+        let mut filters = Filters::default();
+        for ip in ips {
+            Filter::insert(&mut filters.seeds, Ipv4Addr::from(ip).into());
+            Filter::insert(&mut filters.downloaders, Ipv4Addr::from(!ip).into());
+        }
+        let hashes: Vec<_> = hashes.into_iter().take(20).map(number).collect();
+        let mut buf = vec![];
+        let mut response = Response::begin_with(&mut buf, to, &number(a), Some(&filters));
+        response.interval(num / 2);
+        if let Some(signed) = item.signed() {
+            response.key(&signed.key);
+        }
+        response.nodes(&[]);
+        response.samples(num, hashes.iter().copied());
+        if let Some(signed) = item.signed() {
+            response.seq(signed.seq);
+            response.signature(&signed.signature);
+        }
+        response.token(b"token");
+        response.value(item.value());
+        response.end(b"t");
+        let body = Message::decode(&buf).unwrap().body;
+        is_canonical(&buf)
+            && body.seeds == Some(&filters.seeds.0)
+            && body.downloaders == Some(&filters.downloaders.0)
+            && (body.interval, body.num) == (Some(num / 2), Some(num))
+            && body.samples.unwrap().iter().eq(hashes)
+            && body.key == item.signed().map(|signed| &signed.key)
+            && body.signature == item.signed().map(|signed| &signed.signature)
+            && body.seq == item.seq()
+            && body.value == Some(&item.value()[..])
+            && body.token == Some(b"token")
+    }
+
     fn queries_are_read_as_written(a: u128, b: u128, port: Option<u16>, token: Vec<u8>, t: u32, which: u8, flags: (bool, bool)) -> bool {
         let (ro, both) = flags;
         let token = &token[..token.len().min(MAX_TOKEN)];
@@ -159,6 +328,7 @@ quickcheck! {
                     && m.body.implied_port == port.is_none()
                     && m.body.port == Some(port.unwrap_or(0))
             }
+            _ => false,
         };
         same && m.read_only == ro && m.transaction == t.to_be_bytes() && m.body.id == Some(number(a))
     }

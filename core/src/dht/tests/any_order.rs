@@ -1,16 +1,20 @@
 //! Any order of any inputs: no panic, no spin, no growth past the limits.
 
+use alloc::sync::Arc;
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::vec;
 use std::vec::Vec;
 
+use bytes::Bytes;
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
 use super::alone::Alone;
 use super::world::{V4, V6};
 use crate::config::Config;
+use crate::dht::item::{Item, Signed, bencoded};
 use crate::dht::krpc::{self, Asker, Kind, Message, Query, Want};
-use crate::dht::{AnnouncePort, Event, Input, Lookup, LookupId};
+use crate::dht::scrape::{Filter, Filters};
+use crate::dht::{AnnouncePort, CheckId, Event, Input, Lookup, LookupId};
 use crate::id::Id20;
 use crate::time::Duration;
 
@@ -132,6 +136,8 @@ struct Run {
     asked: Vec<(SocketAddr, Vec<u8>)>,
     /// Lookups that did not end yet.
     open: Vec<LookupId>,
+    /// Signatures that are to be checked; some never are.
+    checks: Vec<(CheckId, Arc<Item>)>,
 }
 
 impl Run {
@@ -149,6 +155,9 @@ impl Run {
         self.asked.drain(..extra);
         for event in self.node.events.drain(..) {
             lookups::follow(&mut self.open, &event);
+            if let Event::Check(id, item) = event {
+                self.checks.push((id, item));
+            }
         }
     }
 
@@ -174,7 +183,13 @@ impl Run {
             let octet = compact_octet(to);
             let id = if how % 16 == 1 { how } else { octet };
             let claim = SocketAddr::new(Ipv4Addr::new(9, 9, 9, how % 2).into(), 1);
-            let mut response = krpc::Response::begin(&mut reply, claim, &Id20([id; 20]));
+            let filters = Filters {
+                seeds: Filter([how; 256]),
+                ..Filters::default()
+            };
+            let own = Id20([id; 20]);
+            let mut response = krpc::Response::begin_with(&mut reply, claim, &own, Some(&filters));
+            response.key(&[how % 4; 32]);
             let (mut v4, mut v6) = (vec![], vec![]);
             for n in 0..8u8 {
                 let near = how.wrapping_mul(31).wrapping_add(n * 9);
@@ -188,7 +203,14 @@ impl Run {
             if how.is_multiple_of(3) {
                 response.nodes6(&v6);
             }
+            let item = item(how % 8, message.body.target.map_or(0, |target| target.0[0]));
+            response.samples(u32::from(how), [Id20([how; 20]); 3].into_iter());
+            if let Some(signed) = item.signed() {
+                response.seq(signed.seq);
+                response.signature(&signed.signature);
+            }
             response.token(&[how; 7]);
+            response.value(item.value());
             response.values([to, claim].into_iter());
             response.end(message.transaction);
         }
@@ -201,6 +223,11 @@ impl Run {
             Step::Wait(micros) => {
                 self.node.now = self.node.now + Duration::from_micros(u64::from(*micros));
                 self.give(Input::Tick);
+                if micros % 3 > 0
+                    && let Some((id, _)) = self.checks.pop()
+                {
+                    self.give(Input::Checked(id, micros % 3 == 1));
+                }
             }
             Step::SocketUp(v6, known) => {
                 let (socket, local) = match (v6, known) {
@@ -222,12 +249,30 @@ impl Run {
                         v6: a.is_multiple_of(2),
                     },
                 };
-                let token = [*a; 8];
-                let query = match b % 4 {
+                let (target, item) = (Id20([*b; 20]), item(*a, *b));
+                // Half of those who store something may.
+                let stored = if b % 8 == 6 { item.target() } else { target };
+                let (ip, now) = (place.addr().ip(), self.node.now);
+                let dht = &mut self.node.dht;
+                let mut token = dht.tokens.make(ip, &stored, &mut dht.secrets, now);
+                token[0] ^= a % 2;
+                let query = match b % 8 {
                     0 => Query::Ping,
-                    1 => Query::FindNode(Id20([*b; 20])),
-                    2 => Query::GetPeers(Id20([*b; 20])),
-                    _ => Query::Announce(Id20([*b; 20]), None, &token),
+                    1 => Query::FindNode(target),
+                    2 => Query::GetPeers(target),
+                    3 => Query::Announce(target, None, &token),
+                    4 => Query::Scrape(target),
+                    5 => Query::Sample(target),
+                    6 => Query::Put {
+                        item: &item,
+                        cas: b.is_multiple_of(16).then_some(i64::from(*a)),
+                        token: &token,
+                    },
+                    _ => Query::Get {
+                        target: item.target(),
+                        seq: b.is_multiple_of(16).then_some(i64::from(*a)),
+                        token: Some(&token),
+                    },
                 };
                 let mut bytes = vec![];
                 krpc::write_query(&mut bytes, b"tt", asker, query);
@@ -251,10 +296,14 @@ impl Run {
             }
             Step::Start(id, what, place) => {
                 let target = Id20([*what; 20]);
-                let lookup = match what % 4 {
+                let lookup = match what % 8 {
                     0 => Lookup::Ping(place.addr()),
                     1 => Lookup::FindNode(target),
                     2 => Lookup::GetPeers(target),
+                    3 => Lookup::Sample(place.addr()),
+                    4 => Lookup::Scrape(target),
+                    5 => Lookup::Get(item(0, *what).target(), Bytes::new()),
+                    6 => Lookup::Put(item(*what, *what).into(), Some(3)),
                     _ => Lookup::Announce(target, AnnouncePort::Given(u16::from(*what))),
                 };
                 let id = LookupId(u64::from(*id));
@@ -291,6 +340,10 @@ impl Run {
         let (dht, config) = (&self.node.dht, Config::default().dht);
         assert!(dht.searches.len() <= 6, "four lookups and two of our own");
         assert!(dht.queue.len() <= 20);
+        assert!(dht.checks.len() <= 8);
+        for family in &dht.families {
+            assert!(family.items.len() <= 6 && family.samples.hashes().len() <= 20);
+        }
         assert!(dht.waiting.len() <= usize::from(config.max_waiting_nodes));
         assert!(dht.routers.len() <= usize::from(config.max_routers));
         // What is unanswered was asked within one timeout.
@@ -305,6 +358,22 @@ impl Run {
     }
 }
 
+/// One of a few hundred items: four keys, and texts without one.
+fn item(a: u8, b: u8) -> Item {
+    let signed = Signed {
+        key: [b % 4; 32],
+        signature: [a; 64],
+        seq: i64::from(a),
+        salt: Bytes::new(),
+    };
+    match b % 3 {
+        0 => Item::text(&[b; 5]),
+        1 => Item::mutable(bencoded(&[a; 900]), signed),
+        _ => Item::mutable(bencoded(&[a; 9]), signed),
+    }
+    .expect("it is right")
+}
+
 /// Something of an endpoint to make an id from.
 fn compact_octet(addr: SocketAddr) -> u8 {
     match addr {
@@ -317,10 +386,13 @@ fn live(steps: Vec<Step>) {
     let mut config = Config::default();
     config.dht.max_lookups = 4;
     config.dht.max_queued_lookups = 20;
+    config.dht.max_signature_checks = 8;
+    config.dht.max_items = 6;
     let mut run = Run {
         node: Alone::new(config),
         asked: vec![],
         open: vec![],
+        checks: vec![],
     };
     for step in &steps {
         run.step(step);

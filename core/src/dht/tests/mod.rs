@@ -4,6 +4,7 @@ mod alone;
 mod any_order;
 mod client;
 mod hostile;
+mod items;
 mod networks;
 mod server;
 mod world;

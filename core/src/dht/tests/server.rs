@@ -36,10 +36,6 @@ fn queries_are_answered_and_wrong_ones_refused() {
         Some(204)
     );
     assert_eq!(
-        code(node.ask(STRANGER, b"d1:ade1:q4:ping1:t2:aa1:y1:qe")),
-        Some(203)
-    );
-    assert_eq!(
         code(node.ask(
             STRANGER,
             b"d1:ad2:id20:abcdefghij0123456789e1:q9:get_peers1:t2:aa1:y1:qe"
@@ -52,6 +48,12 @@ fn queries_are_answered_and_wrong_ones_refused() {
         b"hello",
         b"d1:q4:pinge",
         b"d1:rd2:id20:abcdefghij0123456789e1:t4:aaaa1:y1:re",
+        // Who does not say who it is says nothing, whatever it asks.
+        b"d1:ade1:q4:ping1:t2:aa1:y1:qe",
+        b"d1:ad2:idi5ee1:q4:ping1:t2:aa1:y1:qe",
+        b"d1:ad2:id19:abcdefghij012345678e1:q4:ping1:t2:aa1:y1:qe",
+        b"d1:ad2:id19:abcdefghij012345678e1:q4:what1:t2:aa1:y1:qe",
+        b"d1:ad2:id21:abcdefghij01234567890e1:q9:get_peers1:t2:aa1:y1:qe",
     ] {
         assert_eq!(node.ask(STRANGER, malformed), None);
     }
@@ -311,9 +313,9 @@ fn a_forged_source_gets_few_bytes_and_all_of_them_together_no_flood() {
 fn refusals_too_are_a_few_times_their_query() {
     let mut node = Alone::new(Config::default());
     for query in [
-        &b"d1:ade1:q1:x1:t1:a1:y1:qe"[..],
-        b"d1:ade1:q4:ping1:t1:a1:y1:qe",
-        b"d1:ade1:q9:find_node1:t1:a1:y1:qe",
+        &b"d1:ad2:id20:abcdefghij0123456789e1:q1:x1:t1:a1:y1:qe"[..],
+        b"d1:ad2:id20:abcdefghij0123456789e1:q9:find_node1:t1:a1:y1:qe",
+        b"d1:ad2:id20:abcdefghij0123456789e1:q3:put1:t1:a1:y1:qe",
     ] {
         let answer = node.ask(STRANGER, query).unwrap();
         assert!(answer.len() <= 6 * query.len() && error_code(Some(answer)).is_some());
@@ -333,7 +335,7 @@ fn what_is_out_of_date_is_swept_a_few_torrents_at_a_time() {
         assert!(
             node.dht.families[0]
                 .store
-                .announce(&Id20([torrent; 20]), peer, now)
+                .announce(&Id20([torrent; 20]), peer, false, now)
         );
     }
     node.dht.watch_store();

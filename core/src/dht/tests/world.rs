@@ -278,7 +278,7 @@ impl Network {
             });
             if let Some(summary) = done {
                 let found = self.hosts[n].events.iter().filter_map(|event| match event {
-                    Event::Found(of, found) if *of == id => Some(*found),
+                    Event::Found(of, found) if *of == id => Some(found.clone()),
                     _ => None,
                 });
                 return (found.collect(), summary);
