@@ -135,8 +135,8 @@ pub fn mse(data: &[u8]) {
     let required = mode(a) == Require || mode(b) == Require;
     let encrypted = required || a < 128;
     let mut sides = [
-        Side::new(mode(a), Some(encrypted), a / 2 + 1),
-        Side::new(mode(b), None, b / 2 + 129),
+        Side::new(mode(a), Some(encrypted), a / 2),
+        Side::new(mode(b), None, b / 2 + 128),
     ];
     let mut altered = false;
     while !script.is_empty() {
