@@ -400,3 +400,46 @@ fn busy_pieces<'a>(
     }
     busy
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Room of a peer that is sent all it is told of at once, after each `super_seed_idle`.
+    fn rooms(config: &SwarmConfig, passes: bool) -> alloc::vec::Vec<u16> {
+        let mut now = Instant::from_micros(1);
+        let mut told = Told::new(config, 1_000, now);
+        told.passed = passes.then_some(now);
+        let mut rooms = alloc::vec::Vec::new();
+        for _ in 0..8 {
+            while told.lacks(false) > 0 {
+                told.open.push(Given {
+                    piece: 0,
+                    since: now,
+                    sent: 1,
+                    whole: Some(now),
+                });
+            }
+            rooms.push(told.room);
+            told.grow(config, now);
+            assert_eq!(rooms.last(), Some(&told.room), "before it waits");
+            now = now + config.super_seed_idle;
+            told.grow(config, now);
+        }
+        rooms
+    }
+
+    #[test]
+    fn room_doubles_for_who_waits_up_to_what_it_is_trusted_with() {
+        let config = SwarmConfig::default();
+        assert_eq!(rooms(&config, true), [2, 4, 8, 16, 32, 64, 64, 64]);
+        assert_eq!(rooms(&config, false), [2, 4, 8, 8, 8, 8, 8, 8]);
+        let tight = SwarmConfig {
+            max_super_seed_pieces: 5,
+            ..config
+        };
+        for passes in [true, false] {
+            assert_eq!(rooms(&tight, passes), [2, 4, 5, 5, 5, 5, 5, 5]);
+        }
+    }
+}
