@@ -187,12 +187,18 @@ fn a_put_has_its_keys_in_order() {
         token: b"tok",
     };
     write_query(&mut buf, b"aa", asker, put);
-    let expected = std::format!(
-        "d1:ad3:casi3e2:id20:{ALPHABET}1:k32:{}4:salt1:n3:seqi4e3:sig64:{}5:token3:tok1:v1:xe1:q3:put1:t2:aa1:v4:TK011:y1:qe",
-        "k".repeat(32),
-        "s".repeat(64)
-    );
-    assert_eq!(core::str::from_utf8(&buf), Ok(&expected[..]));
+    let expected = [
+        &b"d1:ad3:casi3e2:id20:"[..],
+        ALPHABET.as_bytes(),
+        b"1:k32:",
+        &[b'k'; 32],
+        b"4:salt1:n3:seqi4e3:sig64:",
+        &[b's'; 64],
+        b"6:target20:",
+        &item.target().0,
+        b"5:token3:tok1:v1:xe1:q3:put1:t2:aa1:v4:TK011:y1:qe",
+    ];
+    assert_eq!(buf, expected.concat());
     let document = crate::bencode::decode(&buf, &crate::bencode::Limits::DATAGRAM).unwrap();
     assert!(document.is_canonical());
 }

@@ -112,6 +112,8 @@ pub fn write_query(buf: &mut Vec<u8>, transaction: &[u8], asker: Asker, query: Q
                 Writer::new(buf).key(b"seq").int(signed.seq);
                 put(buf, b"sig", &signed.signature);
             }
+            // BEP 44 has no such key; nodes of the mainline crate read no put without it.
+            put(buf, b"target", &item.target().0);
             put(buf, b"token", token);
             Writer::new(buf).key(b"v").raw(item.value());
             b"put"

@@ -110,6 +110,26 @@ fn an_immutable_item_is_kept_for_whoever_has_a_token_and_found() {
 }
 
 #[test]
+fn a_put_is_taken_with_a_target_and_without() {
+    for (text, named) in [(&b"named"[..], true), (b"nameless", false)] {
+        let mut node = Alone::new(Config::default());
+        let item = Item::text(text).unwrap();
+        let token = token(&mut node, STRANGER, item.target()).unwrap();
+        // BEP 44 has no such key.
+        let mut query = b"d1:ad2:id20:aaaaaaaaaaaaaaaaaaaa".to_vec();
+        if named {
+            query.extend([&b"6:target20:"[..], &item.target().0].concat());
+        }
+        query.extend(std::format!("5:token{}:", token.len()).as_bytes());
+        query.extend([&token[..], b"1:v", item.value(), b"e1:q3:put1:t1:t1:y1:qe"].concat());
+        assert!(is_ok(node.ask(STRANGER, &query)));
+        let answer = node.query(OTHER, get(item.target())).unwrap();
+        let body = Message::decode(&answer).unwrap().body;
+        assert_eq!(body.value, Some(&item.value()[..]));
+    }
+}
+
+#[test]
 fn a_mutable_item_is_kept_when_its_signature_was_checked() {
     let mut node = Alone::new(Config::default());
     let item = with_salt(4, b"four", b"salt");
