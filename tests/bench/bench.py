@@ -37,36 +37,40 @@ class Content:
         os.makedirs(self.home)
         self.whole = os.path.join(folder, "whole.bin")
         self.size = sum(files)
-        self.sha256 = lab.write_random(self.whole, self.size, 1)
         if len(files) == 1:
-            self.names = ["content.bin"]
             top = os.path.join(self.home, "content.bin")
-            os.link(self.whole, top)
+            lab.write_random(top, self.size, 1)
         else:
-            self.names = [f"content/{n // 100:03}/{n % 100:02}.bin" for n in range(len(files))]
             top = os.path.join(self.home, "content")
-            with open(self.whole, "rb") as whole:
-                for name, size in zip(self.names, files):
-                    path = os.path.join(self.home, name)
-                    os.makedirs(os.path.dirname(path), exist_ok=True)
-                    with open(path, "wb") as file:
-                        file.write(whole.read(size))
+            for n, size in enumerate(files):
+                path = os.path.join(top, f"{n // 100:03}", f"{n % 100:02}.bin")
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                lab.write_random(path, size, n)
         # Without pad files, so that the content is what the files hold one after another.
         data, _ = lab.make_torrent(top, piece_length, [announce])
         pads = lab.pad_files(data)
         if pads:
             raise Failure(f"the torrent has {len(pads)} pad files")
+        listed = lab.lt.torrent_info(lab.lt.bdecode(data)).files()
+        self.names = [listed.file_path(n) for n in range(listed.num_files())]
+        self.sha256 = self._digest(self.home, copy=self.whole)
         self.torrent = os.path.join(folder, "content.torrent")
         with open(self.torrent, "wb") as file:
             file.write(data)
 
-    def check(self, folder):
+    def _digest(self, folder, copy=os.devnull):
+        """Of all files one after another, in the torrent's order."""
         digest = lab.hashlib.sha256()
-        for name in self.names:
-            with open(os.path.join(folder, name), "rb") as file:
-                while chunk := file.read(1 << 20):
-                    digest.update(chunk)
-        if digest.hexdigest() != self.sha256:
+        with open(copy, "wb") as out:
+            for name in self.names:
+                with open(os.path.join(folder, name), "rb") as file:
+                    while chunk := file.read(1 << 20):
+                        digest.update(chunk)
+                        out.write(chunk)
+        return digest.hexdigest()
+
+    def check(self, folder):
+        if self._digest(folder) != self.sha256:
             raise Failure("the SHA-256 of what was downloaded is wrong")
 
 
