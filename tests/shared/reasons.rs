@@ -111,6 +111,23 @@ fn seed(folder: &Path) -> (Child, String) {
     (child, address)
 }
 
+#[test]
+fn a_lookup_that_finds_no_peer_fails_with_its_reason() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let line = [&["dht", "run", "--json"], &LOOPBACK[..]].concat();
+    let (mut node, said) = start(folder.path(), &line, Stdio::null());
+    let address = said.split("\"address\":\"").nth(1).expect("it listens");
+    let address = address.split('"').next().expect("it ends");
+    let hash = "d984f67af9917b214cd8b6048ab5624c7df6a07a";
+    let asks = ["dht", "get-peers", hash, "--quiet", "--bootstrap", address];
+    let output = run(folder.path(), &[&asks[..], &LOOPBACK[..]].concat());
+    node.kill().and_then(|()| node.wait().map(drop)).expect("it runs");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!((text(&output.stdout).as_str(), said.lines().count()), ("", 1), "{said}");
+    assert!(said.starts_with(&format!("error: no node knows a peer of {hash}; ")), "{said}");
+}
+
 /// Nobody is found but who is named.
 const ALONE: &[&str] = &["--no-dht", "--no-lsd"];
 

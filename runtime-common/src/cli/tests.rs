@@ -259,3 +259,39 @@ fn a_wrong_file_is_refused_with_its_line() {
         assert!(!failure.message.contains('\n'), "{failure}");
     }
 }
+
+#[test]
+fn shell_completions_name_every_question_to_the_dht() {
+    use clap_complete::Shell;
+
+    let text = |shell: Shell| {
+        let mut out = Vec::new();
+        clap_complete::generate(shell, &mut definition("program"), "program", &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    let (bash, fish) = (text(Shell::Bash), text(Shell::Fish));
+    let (zsh, elvish) = (text(Shell::Zsh), text(Shell::Elvish));
+    let powershell = text(Shell::PowerShell);
+    for name in ["sample", "get", "put", "scrape"] {
+        // What each shell is offered after `dht`; `get` is a part of other words.
+        let bash_has = |line: &str| {
+            let words = line.trim().strip_prefix("opts=\"").unwrap_or_default();
+            let words: Vec<&str> = words.trim_end_matches('"').split(' ').collect();
+            words.contains(&"find-node") && words.contains(&name)
+        };
+        assert!(bash.lines().any(bash_has), "bash: {name}");
+        assert!(zsh.contains(&format!("\n'{name}:")), "zsh: {name}");
+        let offered = "using_subcommand dht; and not __fish_seen_subcommand_from run";
+        let wanted = format!("-a \"{name}\"");
+        let fish_has = |line: &str| line.contains(offered) && line.contains(&wanted);
+        assert!(fish.lines().any(fish_has), "fish: {name}");
+        assert!(
+            elvish.contains(&format!("'program;dht;{name}'")),
+            "elvish: {name}"
+        );
+        assert!(
+            powershell.contains(&format!("'program;dht;{name}'")),
+            "powershell: {name}"
+        );
+    }
+}

@@ -363,9 +363,7 @@ impl DhtApp {
             summary.results, summary.hops, summary.queries, summary.replies
         ));
         let reached = match self.task {
-            DhtTask::Run | DhtTask::Ping(_) | DhtTask::FindNode(_) | DhtTask::GetPeers(_) => {
-                summary.replies > 0
-            }
+            DhtTask::Run | DhtTask::Ping(_) | DhtTask::FindNode(_) => summary.replies > 0,
             _ => summary.results > 0,
         };
         if reached {
@@ -401,6 +399,9 @@ impl DhtApp {
                     ""
                 };
                 format!("no value is kept under {target}{hint}")
+            }
+            (DhtTask::GetPeers(hash), _) => {
+                format!("no node knows a peer of {hash}; try again, peers announce themselves anew")
             }
             (DhtTask::Scrape(hash), _) => format!("no node counts peers of {hash}"),
             _ => "nothing was found".into(),

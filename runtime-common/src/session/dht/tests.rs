@@ -219,6 +219,8 @@ fn what_is_not_found_or_not_taken_is_a_failure_with_its_reason() {
     for (task, said, (replies, results), says) in [
         (get(), None, (8, 0), "no value is kept under 0707"),
         (get(), None, (0, 0), "--bootstrap"),
+        (LOOKUP, None, (8, 0), "no node knows a peer of 0707"),
+        (LOOKUP, None, (0, 0), "--bootstrap"),
         (
             DhtTask::Scrape(Id20([7; 20])),
             None,
