@@ -5,6 +5,7 @@ the process until the first block is asked for; CPU seconds are those of the who
 is the peak of what is resident and not backed by a file."""
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -210,34 +211,43 @@ def cpu_of(pid):
 
 def fetch(content):
     command = [LEAN, "leech", content.torrent, f"{ADDRESS}:{lab.PORT}"]
-    done = subprocess.run(command, capture_output=True, timeout=LIMIT)
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        return None
     return json.loads(done.stdout) if done.returncode == 0 else None
+
+
+@contextlib.contextmanager
+def seeding(who, content):
+    """A seeder that gives away everything, so that it has checked its files."""
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(content.whole)) as state:
+        command = who.seed(content.torrent, content.home, os.path.join(state, "s"))
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            lab.wait_until(f"{who.name} seeds", LIMIT, lambda: fetch(content))
+            yield child
+        finally:
+            child.kill()
+            child.wait()
 
 
 def seed(content, contestants, rounds):
     rows = {who.name: [] for who in contestants}
     for _ in range(rounds):
         for who in contestants:
-            with tempfile.TemporaryDirectory(dir=os.path.dirname(content.whole)) as state:
-                command = who.seed(content.torrent, content.home, os.path.join(state, "s"))
-                child = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-                try:
-                    # It has checked its files when it gives away all of them.
-                    lab.wait_until(f"{who.name} seeds", LIMIT, lambda: fetch(content))
-                    time.sleep(1)
-                    before = cpu_of(child.pid)
-                    all_times = [fetch(content) for _ in range(2)]
-                    if None in all_times:
-                        raise Failure(f"{who.name} stops to seed")
-                    cpu = cpu_of(child.pid) - before
-                finally:
-                    child.kill()
-                    child.wait()
+            with seeding(who, content) as child:
+                time.sleep(1)
+                before = cpu_of(child.pid)
+                all_times = [fetch(content) for _ in range(2)]
+                if None in all_times:
+                    raise Failure(f"{who.name} stops to seed")
+                cpu = cpu_of(child.pid) - before
             gib = content.size / 2**30
             spans = [times["last"] - times["first"] for times in all_times]
             row = (content.size / 2**20 / (sum(spans) / 2), cpu / 2 / gib)
@@ -267,23 +277,11 @@ def idle(content, contestants):
     for who in contestants:
         if who.name == "floor":
             continue
-        with tempfile.TemporaryDirectory(dir=os.path.dirname(content.whole)) as state:
-            command = who.seed(content.torrent, content.home, os.path.join(state, "s"))
-            child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            try:
-                lab.wait_until(f"{who.name} seeds", LIMIT, lambda: fetch(content))
-                time.sleep(5)
-                before, cpu = switches_of(child.pid), cpu_of(child.pid)
-                time.sleep(IDLE_SECONDS)
-                after, cpu = switches_of(child.pid), cpu_of(child.pid) - cpu
-            finally:
-                child.kill()
-                child.wait()
+        with seeding(who, content) as child:
+            time.sleep(5)
+            before, cpu = switches_of(child.pid), cpu_of(child.pid)
+            time.sleep(IDLE_SECONDS)
+            after, cpu = switches_of(child.pid), cpu_of(child.pid) - cpu
         woken = {name: n - before.get(name, 0) for name, n in after.items()}
         told = ", ".join(f"{name} {n}" for name, n in woken.items() if n)
         print(f"{who.name}: {sum(woken.values())} ({told or 'none'}), CPU {cpu:.2f} s", flush=True)

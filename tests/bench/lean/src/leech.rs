@@ -1,5 +1,6 @@
 //! A leecher that has the kernel throw away what it is sent.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use trackerless_core::metainfo::Torrent;
 
 use crate::Times;
 use crate::peer::{
-    BLOCK, CHOKE, HEAD, INTERESTED, Layout, PIECE, UNCHOKE, number, request, shake_hands, skip_to,
+    BLOCK, Block, CHOKE, HEAD, INTERESTED, Layout, PIECE, UNCHOKE, number, request, shake_hands,
+    skip_to,
 };
 
 /// How many blocks are asked for ahead.
@@ -41,36 +43,51 @@ fn fetch(layout: Layout, address: SocketAddr, times: &Times) -> io::Result<()> {
     shake_hands(&mut stream, &layout)?;
     stream.write_all(&[0, 0, 0, 1, INTERESTED])?;
     skip_to(&mut stream, UNCHOKE)?;
-    let mut blocks = layout.blocks();
-    let mut asking = |stream: &mut TcpStream, count: usize| {
-        let frames: Vec<u8> = blocks.by_ref().take(count).flat_map(request).collect();
-        stream.write_all(&frames)
-    };
+    let mut todo: VecDeque<Block> = layout.blocks().collect();
+    let mut asked = VecDeque::new();
     times.begin();
-    asking(&mut stream, AHEAD)?;
-    let (mut left, mut answered) = (layout.size, 0);
+    let (mut left, mut choked) = (layout.size, false);
     while left > 0 {
+        if !choked && asked.len() <= AHEAD - AHEAD / 4 && !todo.is_empty() {
+            let more: Vec<Block> = todo.drain(..todo.len().min(AHEAD - asked.len())).collect();
+            let frames: Vec<u8> = more.iter().copied().flat_map(request).collect();
+            stream.write_all(&frames)?;
+            asked.extend(more);
+        }
         let mut head = [0; HEAD];
-        stream.read_exact(&mut head[..5])?;
+        stream.read_exact(&mut head[..4])?;
         let length = number(&head);
-        match head[4] {
-            PIECE if length > 9 && length - 9 <= BLOCK => {}
-            CHOKE => return Err(io::Error::other("choked in the midst of it")),
-            _ => {
-                // A message of another kind, or a keep-alive that the next read completes.
-                io::copy(&mut (&mut stream).take(length as u64 - 1), &mut io::sink())?;
-                continue;
+        if length == 0 {
+            continue;
+        }
+        stream.read_exact(&mut head[4..5])?;
+        if head[4] != PIECE {
+            io::copy(&mut (&mut stream).take(length as u64 - 1), &mut io::sink())?;
+            match head[4] {
+                CHOKE => {
+                    // What was asked for is forgotten (BEP 3).
+                    choked = true;
+                    while let Some(block) = asked.pop_back() {
+                        todo.push_front(block);
+                    }
+                }
+                UNCHOKE => choked = false,
+                _ => {}
             }
+            continue;
         }
         stream.read_exact(&mut head[5..])?;
-        discard(&stream, length - 9)?;
-        left -= length - 9;
-        times.add(length - 9);
-        answered += 1;
-        if answered == AHEAD / 4 {
-            asking(&mut stream, answered)?;
-            answered = 0;
+        let (piece, begin) = (number(&head[5..]), number(&head[9..]));
+        let at = asked.iter().position(|&(p, b, _)| (p, b) == (piece, begin));
+        let Some((_, _, wanted)) = at.and_then(|at| asked.remove(at)) else {
+            return Err(io::Error::other("a block that was not asked for came"));
+        };
+        if length != wanted + 9 {
+            return Err(io::Error::other("a block of another length came"));
         }
+        discard(&stream, wanted)?;
+        left -= wanted;
+        times.add(wanted);
     }
     Ok(())
 }

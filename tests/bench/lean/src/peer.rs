@@ -19,6 +19,9 @@ pub(crate) const PIECE: u8 = 7;
 
 const PROTOCOL: &[u8; 20] = b"\x13BitTorrent protocol";
 
+/// Piece, begin and length.
+pub(crate) type Block = (usize, usize, usize);
+
 /// A torrent's content as pieces.
 #[derive(Clone, Copy)]
 pub(crate) struct Layout {
@@ -46,8 +49,8 @@ impl Layout {
         self.piece_length.min(self.size - piece * self.piece_length)
     }
 
-    /// Every block from the first piece's first: piece, begin, length.
-    pub(crate) fn blocks(self) -> impl Iterator<Item = (usize, usize, usize)> {
+    /// Every block from the first piece's first.
+    pub(crate) fn blocks(self) -> impl Iterator<Item = Block> {
         (0..self.pieces()).flat_map(move |piece| {
             let length = self.length_of(piece);
             (0..length)
@@ -82,7 +85,7 @@ pub(crate) fn shake_hands(stream: &mut TcpStream, layout: &Layout) -> io::Result
     Ok(())
 }
 
-pub(crate) fn request((piece, begin, length): (usize, usize, usize)) -> [u8; 17] {
+pub(crate) fn request((piece, begin, length): Block) -> [u8; 17] {
     let mut frame = [0; 17];
     frame[3] = 13;
     frame[4] = REQUEST;

@@ -11,7 +11,7 @@ use trackerless_core::metainfo::Torrent;
 
 use crate::Times;
 use crate::peer::{
-    BITFIELD, HEAD, INTERESTED, Layout, PIECE, REQUEST, UNCHOKE, number, shake_hands,
+    BITFIELD, Block, HEAD, INTERESTED, Layout, PIECE, REQUEST, UNCHOKE, number, shake_hands,
     write_all_vectored,
 };
 
@@ -90,12 +90,7 @@ fn serve(mut stream: TcpStream, layout: Layout, content: &[u8], times: &Times) -
     }
 }
 
-fn send(
-    stream: &mut TcpStream,
-    layout: Layout,
-    content: &[u8],
-    asked: &[(usize, usize, usize)],
-) -> io::Result<()> {
+fn send(stream: &mut TcpStream, layout: Layout, content: &[u8], asked: &[Block]) -> io::Result<()> {
     let heads: Vec<[u8; HEAD]> = asked
         .iter()
         .map(|&(piece, begin, length)| {
