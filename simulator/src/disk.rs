@@ -112,11 +112,13 @@ impl Disk {
                 let start = piece as usize * disk.info.piece_length as usize;
                 return (start + to <= given.len()).then(|| given.slice(start + from..start + to));
             }
-            let parts = disk.pieces.get(&piece)?;
-            if let [(0, whole)] = parts.as_slice() {
-                return (to <= whole.len()).then(|| whole.slice(from..to));
+            let parts = disk.pieces.get(&piece).map_or(&[][..], |parts| parts);
+            if let [(0, whole)] = parts
+                && to <= whole.len()
+            {
+                return Some(whole.slice(from..to));
             }
-            let whole = assemble(parts, disk.info.piece_size(piece) as usize)?;
+            let whole = whole_of(&disk.info, piece, parts)?;
             (to <= whole.len()).then(|| whole.slice(from..to))
         };
         read().map_or(JobResult::Failed(JobError::Missing), JobResult::Read)
@@ -130,10 +132,10 @@ impl Disk {
                 let start = piece as usize * disk.info.piece_length as usize;
                 return Some(Sha1::digest(given.get(start..start + size)?));
             }
-            let parts = disk.pieces.get_mut(&piece)?;
-            let whole = assemble(parts, size)?;
+            let parts = disk.pieces.get(&piece).map_or(&[][..], |parts| parts);
+            let whole = whole_of(&disk.info, piece, parts)?;
             let digest = Sha1::digest(&whole);
-            *parts = vec![(0, whole)];
+            disk.pieces.insert(piece, vec![(0, whole)]);
             Some(digest)
         };
         match hash() {
@@ -175,9 +177,26 @@ impl Disk {
 }
 
 /// The piece of `parts`, later ones over earlier ones; `None` while bytes are missing.
-fn assemble(parts: &[(u32, Bytes)], size: usize) -> Option<Bytes> {
+/// A whole piece of what was written; what lies in pad files (BEP 47) is zeros.
+fn whole_of(info: &Info, piece: u32, parts: &[(u32, Bytes)]) -> Option<Bytes> {
+    let size = info.piece_size(piece);
+    let mut at = 0;
+    let mut pads = Vec::new();
+    for span in info.spans(piece, 0, size) {
+        let end = at + span.len as usize;
+        if span.pad {
+            pads.push((at, end));
+        }
+        at = end;
+    }
+    assemble(parts, pads, size as usize)
+}
+
+/// `size` bytes of these parts, and of zeros from the first to the end of each of `pads`; nothing
+/// when some are missing.
+fn assemble(parts: &[(u32, Bytes)], pads: Vec<(usize, usize)>, size: usize) -> Option<Bytes> {
     let mut whole = BytesMut::zeroed(size);
-    let mut covered: Vec<(usize, usize)> = Vec::with_capacity(parts.len());
+    let mut covered = pads;
     for (begin, data) in parts {
         let begin = *begin as usize;
         whole
@@ -204,11 +223,14 @@ mod tests {
     fn a_piece_with_a_hole_is_not_whole() {
         let part = |at: u32, len: usize| (at, Bytes::from(vec![at as u8 + 1; len]));
         assert_eq!(
-            assemble(&[part(4, 4), part(0, 4)], 8).unwrap()[..],
+            assemble(&[part(4, 4), part(0, 4)], vec![], 8).unwrap()[..],
             [1, 1, 1, 1, 5, 5, 5, 5]
         );
-        assert_eq!(assemble(&[part(5, 3), part(0, 4)], 8), None);
-        assert_eq!(assemble(&[part(0, 4)], 8), None);
-        assert_eq!(assemble(&[part(6, 4)], 8), None);
+        assert_eq!(assemble(&[part(5, 3), part(0, 4)], vec![], 8), None);
+        assert_eq!(assemble(&[part(0, 4)], vec![], 8), None);
+        assert_eq!(assemble(&[part(6, 4)], vec![], 8), None);
+        let padded = assemble(&[part(0, 2)], vec![(4, 8), (2, 4)], 8).unwrap();
+        assert_eq!(padded[..], [1, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(assemble(&[part(0, 2)], vec![(3, 8)], 8), None);
     }
 }

@@ -177,6 +177,35 @@ fn torrent_of(at: &Path, name: &[u8], files: &[Listed]) -> Vec<Vec<u8>> {
     contents
 }
 
+/// Padding (BEP 47) is zeros: nobody is asked for it, and whole pieces of it are simply there.
+#[test]
+fn padding_is_not_fetched() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let folder = folder.path();
+    for n in 0..40 {
+        put(folder, &format!("small/{n:02}"), &bytes(n, 1_000));
+    }
+    create(folder, "small", "a.torrent", &["--hybrid", "--piece-length", "256K"]);
+    let padding = Listed { attr: "p", ..file(&[b".pad", b"100000"], 100_000) };
+    let files = [file(&[b"first"], 10), padding, file(&[b"second"], 20_000)];
+    let contents = torrent_of(&folder.join("b.torrent"), b"wide", &files);
+    put(folder, "wide/first", &contents[0]);
+    put(folder, "wide/second", &contents[2]);
+    // Of each small file the one block that it is in.
+    for (torrent, name, fetched) in [
+        ("a.torrent", "small", 40 * 16_384),
+        // Of pieces of a block each: the first, and those that the second file lies in.
+        ("b.torrent", "wide", 16_384 + (120_010 - 98_304)),
+    ] {
+        let seeder = Seeder::start(folder, torrent, ".", &[]);
+        assert_eq!(downloaded(folder, torrent, "out", &["--peer", &seeder.address]), fetched);
+        assert_same(&tree(&folder.join(name)), &tree(&folder.join("out").join(name)));
+        seeder.stop();
+        // Once more: nothing of it is missing.
+        assert_eq!(downloaded(folder, torrent, "out", &[]), 0);
+    }
+}
+
 /// Names that are one name on some file system or none on any, links and paths that lead out: all
 /// of them end below the folder, each in a place of its own, and the same place for everybody.
 #[test]

@@ -20,8 +20,8 @@ use crate::io::{BlockHash, JobError, JobResult};
 struct Suspicion {
     serial: u32,
     piece: u32,
-    /// Who brought each block.
-    from: Vec<PeerKey>,
+    /// Who brought each block; nobody those of pad files.
+    from: Vec<Option<PeerKey>>,
     /// Where they were; some may be gone by the time they are named.
     addrs: Vec<(PeerKey, SocketAddr)>,
     /// The hashes of its blocks, once the host has told.
@@ -36,7 +36,7 @@ impl Suspicion {
         let (bad, good) = (self.bad.as_ref()?, self.good.as_ref()?);
         let blocks = self.from.iter().zip(bad.iter().zip(good));
         let wrong = blocks.filter(|(_, (bad, good))| bad != good);
-        let mut liars: Vec<PeerKey> = wrong.map(|(peer, _)| *peer).collect();
+        let mut liars: Vec<PeerKey> = wrong.filter_map(|(peer, _)| *peer).collect();
         liars.sort_unstable();
         liars.dedup();
         Some(liars)
@@ -68,7 +68,7 @@ impl Blame {
         &mut self,
         most: usize,
         piece: u32,
-        from: Vec<PeerKey>,
+        from: Vec<Option<PeerKey>>,
         addrs: Vec<(PeerKey, SocketAddr)>,
     ) -> Option<u32> {
         if from.len() > most {
@@ -228,7 +228,8 @@ mod tests {
             blocks: Vec<(u8, bool)>
         ) -> bool {
             let mut blame = Blame::default();
-            let from: Vec<_> = blocks.iter().map(|(peer, _)| PeerKey((*peer % 5).into())).collect();
+            let key = |peer: &u8| Some(PeerKey((*peer % 5).into()));
+            let from: Vec<_> = blocks.iter().map(|(peer, _)| key(peer)).collect();
             let addrs = (0..5).map(|peer| (PeerKey(peer), addr(peer))).collect();
             blame.remember(100_000, 7, from, addrs);
             blame.open[0].good = Some(vec![[1; 20]; blocks.len()]);
@@ -245,7 +246,7 @@ mod tests {
         fn no_more_blocks_are_remembered_than_the_limit(most: u8, pieces: Vec<u8>) -> bool {
             let mut blame = Blame::default();
             for (piece, blocks) in pieces.iter().enumerate() {
-                let from = vec![PeerKey(1); usize::from(*blocks)];
+                let from = vec![Some(PeerKey(1)); usize::from(*blocks)];
                 let room = blame.remember(most.into(), piece as u32, from, Vec::new());
                 assert_eq!(room.is_some(), *blocks <= most);
                 assert!(blame.blocks() <= usize::from(most));

@@ -76,9 +76,10 @@ impl Content {
         );
         picker.set_sequential(sequential);
         let pads = info.files.iter().filter(|file| file.pad && file.length > 0);
-        let pads = pads
+        let pads: Vec<(u64, u64)> = pads
             .map(|file| (file.offset, file.offset + file.length))
             .collect();
+        picker.set_pads(pads.iter().map(|&(start, end)| start..end));
         let mut content = Self {
             info,
             picker,
@@ -123,7 +124,11 @@ impl Content {
                 self.picker.set_wanted(piece, false);
             }
             let byte = survey.present.get(piece as usize / 8);
-            if byte.is_none_or(|byte| byte & (0x80 >> (piece % 8)) == 0) {
+            let is_there = byte.is_some_and(|byte| byte & (0x80 >> (piece % 8)) != 0);
+            if self.picker.is_padding(piece) {
+                // There is nothing to fetch; its zeros are hashed like what is on disk.
+                survey.pieces.set(piece);
+            } else if !is_there {
                 self.lacks |= self.wanted.get(piece);
             } else if survey.trusted.as_ref().is_some_and(|it| it.get(piece)) {
                 self.on_had(piece);

@@ -250,6 +250,8 @@ impl Picker {
         let blocks = self.block_count(piece);
         let mut partial = self.spare.pop().unwrap_or_default();
         partial.reset(blocks, pick.peer);
+        self.pad_blocks(piece)
+            .for_each(|pads| partial.set_pads(pads));
         if self.suspect.get(piece) || pick.options.parole {
             partial.sole = Some(pick.peer);
             partial.strict = true;

@@ -29,6 +29,7 @@ mod partial;
 mod tests;
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use self::buckets::Buckets;
 use self::choose::Pick;
@@ -54,6 +55,8 @@ pub struct Picker {
     piece_count: u32,
     piece_length: u32,
     total_length: u64,
+    /// Pad files that hold a block at least: first byte and end, rising.
+    pads: Vec<Range<u64>>,
     sequential: bool,
     have: Bitfield,
     wanted: Bitfield,
@@ -109,6 +112,7 @@ impl Picker {
             piece_count,
             piece_length,
             total_length,
+            pads: Vec::new(),
             sequential: false,
             have: Bitfield::new(piece_count),
             wanted: Bitfield::full(piece_count),
@@ -195,6 +199,48 @@ impl Picker {
     }
 
     // What we have and want.
+
+    /// Nobody is asked for blocks that lie wholly in one of these ranges of the content, which do
+    /// not meet and rise: they are zeros (pad files, BEP 47). To be said before anything is picked.
+    pub fn set_pads(&mut self, pads: impl IntoIterator<Item = Range<u64>>) {
+        let holds_a_block = |pad: &Range<u64>| pad.end - pad.start >= u64::from(BLOCK_LENGTH);
+        self.pads = pads.into_iter().filter(holds_a_block).collect();
+    }
+
+    /// The blocks of `piece` that lie wholly in pad files.
+    fn pad_blocks(&self, piece: u32) -> impl Iterator<Item = Range<u32>> {
+        let start = u64::from(piece) * u64::from(self.piece_length);
+        let (end, count) = (
+            start + u64::from(self.piece_size(piece)),
+            self.block_count(piece),
+        );
+        let first = self.pads.partition_point(|pad| pad.end <= start);
+        let pads = self.pads[first..]
+            .iter()
+            .take_while(move |pad| pad.start < end);
+        pads.filter_map(move |pad| {
+            let from = pad
+                .start
+                .saturating_sub(start)
+                .div_ceil(u64::from(BLOCK_LENGTH)) as u32;
+            // The last block may be short.
+            let to = match pad.end >= end {
+                true => count,
+                false => ((pad.end - start) / u64::from(BLOCK_LENGTH)) as u32,
+            };
+            (from < to).then_some(from..to)
+        })
+    }
+
+    /// Whether nobody need bring anything of `piece`.
+    #[must_use]
+    pub fn is_padding(&self, piece: u32) -> bool {
+        let blocks: u32 = self
+            .pad_blocks(piece)
+            .map(|blocks| blocks.len() as u32)
+            .sum();
+        blocks > 0 && blocks == self.block_count(piece)
+    }
 
     /// Fetches pieces in rising order instead of rarest first.
     pub fn set_sequential(&mut self, sequential: bool) {
@@ -507,7 +553,7 @@ impl Picker {
 
     /// Who brought each block of a piece all of whose blocks came.
     #[must_use]
-    pub fn block_contributors(&self, piece: u32) -> Vec<PeerKey> {
+    pub fn block_contributors(&self, piece: u32) -> Vec<Option<PeerKey>> {
         let partial = self.partials.get(piece);
         partial.map(Partial::block_contributors).unwrap_or_default()
     }

@@ -1,6 +1,8 @@
 //! A piece that was begun: who was asked for which block, and who brought it.
 
 use alloc::vec::Vec;
+use core::mem;
+use core::ops::Range;
 
 use super::PeerKey;
 
@@ -13,6 +15,8 @@ pub(super) struct Block {
     asked_len: u8,
     /// The first so many of `asked` are overdue: others may be asked as if they had not been.
     late_len: u8,
+    /// Nobody need bring it: it lies in a pad file (BEP 47).
+    pad: bool,
     from: Option<PeerKey>,
 }
 
@@ -22,16 +26,16 @@ impl Block {
     }
 
     pub(super) fn is_received(&self) -> bool {
-        self.from.is_some()
+        self.from.is_some() || self.pad
     }
 
     /// Nobody is expected to bring it.
     pub(super) fn is_free(&self) -> bool {
-        self.from.is_none() && self.asked_len == self.late_len
+        !self.is_received() && self.asked_len == self.late_len
     }
 
     pub(super) fn can_ask(&self, peer: PeerKey, limit: u8) -> bool {
-        self.from.is_none()
+        !self.is_received()
             && usize::from(self.asked_len) < MAX_REQUESTERS.min(usize::from(limit))
             && !self.requesters().contains(&peer)
     }
@@ -103,7 +107,10 @@ impl Partials {
 #[derive(Debug, Default)]
 pub(super) struct Partial {
     pub(super) blocks: Vec<Block>,
+    /// Blocks that are there, those of pad files included.
     pub(super) received: u32,
+    /// Those of pad files.
+    pads: u32,
     /// Blocks nobody is expected to bring.
     pub(super) free: u32,
     /// Requests that stand, late ones and doubled ones included.
@@ -123,13 +130,23 @@ impl Partial {
     pub(super) fn reset(&mut self, blocks: u32, starter: PeerKey) {
         self.blocks.clear();
         self.blocks.resize(blocks as usize, Block::default());
-        self.received = 0;
+        (self.received, self.pads) = (0, 0);
         self.free = blocks;
         self.asked = 0;
         self.next = 0;
         self.starter = starter;
         self.sole = None;
         self.strict = false;
+    }
+
+    /// Nobody is asked for these blocks of an untouched piece: they are zeros.
+    pub(super) fn set_pads(&mut self, blocks: Range<u32>) {
+        for block in &mut self.blocks[blocks.start as usize..blocks.end as usize] {
+            if !mem::replace(&mut block.pad, true) {
+                (self.received, self.pads, self.free) =
+                    (self.received + 1, self.pads + 1, self.free - 1);
+            }
+        }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -142,7 +159,7 @@ impl Partial {
     }
 
     pub(super) fn is_untouched(&self) -> bool {
-        self.received == 0 && self.asked == 0
+        self.received == self.pads && self.asked == 0
     }
 
     /// Whether every block that came, and every one asked for, is `peer`'s.
@@ -191,10 +208,10 @@ impl Partial {
         let block = &mut self.blocks[index as usize];
         let was_free = block.is_free();
         if !block.forget(peer) {
-            return (false, block.from.is_none());
+            return (false, !block.is_received());
         }
         self.asked -= 1;
-        if block.from.is_some() {
+        if block.is_received() {
             return (true, false);
         }
         block.from = Some(peer);
@@ -261,9 +278,9 @@ impl Partial {
         peers
     }
 
-    /// Who brought each block, as far as blocks came.
-    pub(super) fn block_contributors(&self) -> Vec<PeerKey> {
-        self.blocks.iter().filter_map(|block| block.from).collect()
+    /// Who brought each block; nobody those of pad files.
+    pub(super) fn block_contributors(&self) -> Vec<Option<PeerKey>> {
+        self.blocks.iter().map(|block| block.from).collect()
     }
 
     #[cfg(test)]

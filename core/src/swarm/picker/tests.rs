@@ -335,3 +335,67 @@ fn a_piece_that_is_too_large_is_not_kept_for_a_fast_peer() {
         assert!(others.iter().all(|block| (block.piece == kept) != is_kept));
     }
 }
+
+#[test]
+fn blocks_that_lie_in_padding_are_asked_of_nobody() {
+    let (block, piece) = (u64::from(BLOCK_LENGTH), u64::from(PIECE));
+    let mut picker = picker(5);
+    // The second half of a piece, what holds no whole block, and two pieces and more.
+    picker.set_pads([
+        2 * block - 1..piece,
+        piece + 1..piece + 2 * block - 1,
+        3 * piece - block..5 * piece,
+    ]);
+    picker.seed_joined();
+    let padding: Vec<u32> = (0..5).filter(|piece| picker.is_padding(*piece)).collect();
+    assert_eq!(padding, [3, 4]);
+    padding.iter().for_each(|piece| picker.set_have(*piece));
+    let mut asked = pick(&mut picker, 1, Has::All, count(20));
+    asked.sort_unstable_by_key(|block| (block.piece, block.begin));
+    let told: Vec<_> = asked
+        .iter()
+        .map(|it| (it.piece, it.begin / BLOCK_LENGTH))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (0, 0),
+            (0, 1),
+            (1, 0),
+            (1, 1),
+            (1, 2),
+            (1, 3),
+            (2, 0),
+            (2, 1),
+            (2, 2)
+        ]
+    );
+    for block in asked {
+        assert!(!picker.piece_blocks_done(block.piece));
+        assert_eq!(picker.on_received(PeerKey(1), block), Received::Fresh);
+        let (done, end) = (
+            picker.piece_blocks_done(block.piece),
+            [1, 3, 2][block.piece as usize],
+        );
+        assert_eq!(done, block.begin / BLOCK_LENGTH == end);
+    }
+    // Who brought a block is told in its place.
+    let from = picker.block_contributors(0);
+    assert_eq!(from, [Some(PeerKey(1)), Some(PeerKey(1)), None, None]);
+    picker.on_hash_failed(0);
+    assert_eq!(pick(&mut picker, 2, Has::All, count(20)).len(), 2);
+    picker.on_hash_ok(1);
+    picker.assert_sound();
+}
+
+#[test]
+fn a_piece_with_padding_that_nobody_brings_is_untouched_again() {
+    let mut picker = picker(1);
+    picker.set_pads(core::iter::once(u64::from(BLOCK_LENGTH)..u64::from(PIECE)));
+    picker.seed_joined();
+    let asked = pick(&mut picker, 1, Has::All, count(20));
+    assert_eq!(asked.len(), 1);
+    assert!(picker.on_abort(PeerKey(1), asked[0]));
+    assert_eq!(picker.state(0), Some(PieceState::Untouched));
+    picker.assert_sound();
+}
