@@ -23,6 +23,8 @@ use super::present::is_hole;
 use crate::keep::Place;
 use crate::stamp::{Stamp, Watch};
 
+/// Files that may be written to at the same time.
+const WRITERS: usize = 16;
 /// Slices of one `pwritev`; what every system takes.
 const MAX_SLICES: usize = 1024;
 /// Bytes of a piece that are moved to its files at once.
@@ -43,6 +45,9 @@ pub struct FileStore {
     parts: Option<Parts>,
     /// Nothing is made or written.
     read_only: bool,
+    /// Who writes to a file holds one of these, by the file's index. The kernel lets one writer in
+    /// at a time and has the others spin; here they sleep.
+    turns: [Mutex<()>; WRITERS],
 }
 
 #[derive(Debug)]
@@ -89,6 +94,7 @@ impl FileStore {
             reserved: Vec::new(),
             parts: None,
             read_only: false,
+            turns: Default::default(),
         }
     }
 
@@ -362,7 +368,9 @@ impl FileStore {
                 }
                 if !span.pad && self.wants(span.file as u32) {
                     self.announce(span.file as u32);
-                    write_all(&*self.file(span.file as u32, true)?, &slices, offset)?;
+                    let file = self.file(span.file as u32, true)?;
+                    let _turn = lock(&self.turns[span.file % self.turns.len()]);
+                    write_all(&*file, &slices, offset)?;
                 }
                 if batch == 0 {
                     break;
