@@ -335,6 +335,13 @@ pub struct SwarmConfig {
     pub turnover_percent: u8,
     /// Percent of that limit from which on that is done.
     pub turnover_fill: u8,
+    /// When all places are taken, a connection over which no block's worth of anything has flowed
+    /// for this long may have to make room for a newcomer: one on which nobody waits for anything,
+    /// whoever comes. As long as any newcomer is given to show what it is good for.
+    pub place_idle: Duration,
+    /// One on which somebody waits makes room for a peer that ranks higher (BEP 40), but only one
+    /// in this time: no flood of newcomers churns out those who wait.
+    pub place_interval: Duration,
     /// Peers known but not connected.
     pub max_known_peers: u32,
     /// Of which one address and one network may have this many.
@@ -567,6 +574,9 @@ pub struct Limits {
     pub max_torrents: u32,
     /// Connections, half-open ones included.
     pub max_connections: u32,
+    /// Inbound connections beyond those, which may shake hands so that they can take the place of
+    /// one that is of no use.
+    pub spare_connections: u16,
     /// Inbound connections that have not finished their handshake.
     pub max_pending_incoming: u32,
     /// Of which one address and one network may have this many.
@@ -789,6 +799,8 @@ impl Default for SwarmConfig {
             turnover_interval: secs(300),
             turnover_percent: 4,
             turnover_fill: 90,
+            place_idle: secs(60),
+            place_interval: secs(5),
             peer_crowding: Crowding {
                 per_address: 4,
                 per_network: 16,
@@ -906,6 +918,7 @@ impl Default for Limits {
         Self {
             max_torrents: 10_000,
             max_connections: 2_000,
+            spare_connections: 16,
             max_pending_incoming: 100,
             pending_crowding: Crowding {
                 per_address: 8,

@@ -355,8 +355,22 @@ pub enum CloseReason {
     Useless,
     /// A limit of ours: its name.
     Limit(&'static str),
+    /// All places were taken, and it had to give its own to another peer: why it of all.
+    MadeRoom(Expendable),
     /// The torrent was removed or the engine shut down.
     Shutdown,
+}
+
+/// Why a connection made room for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Expendable {
+    /// Nothing had flowed over it for a while, and neither side waited for the other.
+    Idle,
+    /// Nothing had flowed for as long, and the newcomer ranks higher (BEP 40).
+    Outranked,
+    /// Least had flowed over it of late, and others are known that may bring more.
+    LeastUseful,
 }
 
 /// Part of a lookup's result.

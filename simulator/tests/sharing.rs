@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use trackerless_core::Config;
-use trackerless_core::event::Event;
+use trackerless_core::event::{CloseReason, Event, Expendable};
 use trackerless_core::io::{AddTorrent, Command, Rates, Source, Tag, TorrentId};
 use trackerless_sim::{Content, HostId, HostSpec, Network, Sim};
 
@@ -293,5 +293,55 @@ fn a_super_seed_uploads_little_more_than_the_content_before_there_is_another_see
         // BEP 16 claims 105 % against 150 to 200 %.
         assert!(super_seed < plain, "{super_seed} against {plain}");
         assert!(super_seed <= 1_100, "{super_seed}");
+    }
+}
+
+/// Hosts that connect to `seed` and want nothing that they will take: they wait for metadata that
+/// is longer than they accept, and hang on to their places.
+fn squat(sim: &mut Sim, seed: HostId, torrent: &Bytes, numbers: std::ops::Range<u16>) {
+    let Source::Torrent(file) = Source::torrent(torrent.clone()).unwrap() else {
+        unreachable!("it is a torrent");
+    };
+    let hash = file.info.hashes.short().to_string();
+    for number in numbers {
+        let squatter = host(sim, number, |_, config| config.swarm.max_metadata = 1);
+        let mut add = AddTorrent::new(Source::Magnet(hash.clone()));
+        add.peers = vec![sim.addr(seed)];
+        sim.command(squatter, SECOND / 10, Tag(1), Command::AddTorrent(add));
+    }
+}
+
+#[test]
+fn idle_connections_on_every_place_of_a_seeder_keep_no_leecher_out() {
+    const PLACES: u16 = 200;
+    for (seed, per_torrent) in [(1, true), (2, false)] {
+        let (content, torrent) = publish(seed, 1 << 20, 1 << 16);
+        let mut sim = Sim::new(seed, Network::default());
+        let seeder = host(&mut sim, 0, |spec, config| {
+            spec.content = Some(content);
+            match per_torrent {
+                true => config.swarm.max_peers = PLACES,
+                false => config.limits.max_connections = PLACES.into(),
+            }
+        });
+        add(&mut sim, seeder, &torrent, &[]);
+        pass(&mut sim, SECOND);
+        squat(&mut sim, seeder, &torrent, 1..PLACES + 20);
+        pass(&mut sim, SECOND * 30);
+        let stats = sim.engine(seeder).torrent(ids(&sim, seeder)[0]).unwrap();
+        assert_eq!(stats.peers, PLACES.into());
+        let leecher = host(&mut sim, 1_000, |_, _| {});
+        add(&mut sim, leecher, &torrent, &[seeder]);
+        let complete = |sim: &Sim| {
+            let mut seen = sim.seen(leecher).iter();
+            seen.any(|seen| matches!(seen.event, Event::Complete { .. }))
+        };
+        assert!(sim.run_until(SECOND * 180, complete).unwrap());
+        // Nobody but idle ones had to go for it, and every close says so.
+        let gave_way = sim.seen(seeder).iter().filter(|seen| {
+            matches!(seen.event, Event::PeerClosed { reason, .. }
+                if matches!(reason, CloseReason::MadeRoom(Expendable::Idle)))
+        });
+        assert!(gave_way.count() >= 1);
     }
 }

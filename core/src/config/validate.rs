@@ -221,6 +221,11 @@ impl Config {
             "swarm.turnover_percent",
             "at most 100, as turnover_fill",
         )?;
+        check(
+            swarm.place_idle >= secs(1),
+            "swarm.place_idle",
+            "at least 1 s",
+        )?;
         for (crowding, field) in [
             (dht.waiting_crowding, "dht.waiting_crowding"),
             (swarm.peer_crowding, "swarm.peer_crowding"),

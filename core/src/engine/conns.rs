@@ -32,6 +32,13 @@ pub(super) struct Conn {
     armed: Option<Instant>,
 }
 
+impl Conn {
+    /// The torrent it is for, once that is known.
+    pub(super) fn torrent(&self) -> Option<TorrentId> {
+        self.torrent
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Outgoing, not connected: given up at this moment.
@@ -104,7 +111,7 @@ impl Engine {
         if !self.config.tcp
             || self.shutdown.is_begun()
             || self.torrents.is_empty()
-            || self.conns.len() >= limits.max_connections as usize
+            || self.conns.len() >= self.most_connections()
             || self.pending_incoming >= limits.max_pending_incoming
             || !self.has_room_for(from.ip())
         {
@@ -264,7 +271,7 @@ impl Engine {
                 let Some(entry) = self.conns.at_mut(conn.0) else {
                     return;
                 };
-                let hello = swarm::Hello {
+                let mut hello = swarm::Hello {
                     addr: entry.addr,
                     incoming: entry.incoming,
                     peer_id,
@@ -273,6 +280,7 @@ impl Engine {
                     dht: dht && self.dht.is_some(),
                     transport: entry.transport,
                     encryption: entry.wire.encryption(),
+                    crowded: false,
                 };
                 entry.torrent = Some(torrent);
                 entry.stage = Stage::Joined;
@@ -283,6 +291,7 @@ impl Engine {
                 }
                 if hello.incoming {
                     self.no_longer_pending(hello.addr.ip());
+                    hello.crowded = self.is_crowded() && !self.make_room_elsewhere(torrent, out);
                     self.wire_input(conn, wire::Input::Admit { info_hash }, out);
                 }
                 self.swarm_input(torrent, swarm::Input::Joined(conn, hello));

@@ -11,6 +11,7 @@ mod jobs;
 mod local;
 mod nodes;
 mod rates;
+mod room;
 mod torrents;
 mod trackers;
 mod view;

@@ -153,6 +153,8 @@ codec_struct!(SwarmConfig {
     turnover_interval,
     turnover_percent,
     turnover_fill,
+    place_idle,
+    place_interval,
     peer_crowding,
     max_known_peers,
     known_crowding,
@@ -254,6 +256,7 @@ codec_struct!(TrackerConfig {
 codec_struct!(Limits {
     max_torrents,
     max_connections,
+    spare_connections,
     max_pending_incoming,
     pending_crowding,
     incoming_crowding,

@@ -60,6 +60,7 @@ impl Swarm {
         let bytes = data.len() as u32;
         self.down.add(self.now, bytes.into());
         peer.down.add(self.now, bytes.into());
+        peer.on_flow(self.now, bytes.into());
         if arriving.kept && bytes > 0 {
             let begin = block.begin + offset;
             let write = Job::Write {

@@ -31,6 +31,11 @@ impl Swarm {
                 total_size,
                 data,
             } => {
+                if self.fetch.is_some()
+                    && let Some(peer) = self.peers.get_mut(&conn)
+                {
+                    peer.on_flow(self.now, data.len() as u64);
+                }
                 let data = &data;
                 let input = metadata::Input::Data {
                     conn,

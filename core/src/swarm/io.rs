@@ -132,6 +132,8 @@ pub struct Hello {
     pub transport: Transport,
     /// How the stream is encrypted.
     pub encryption: Encryption,
+    /// There are as many connections as there may be: it needs the place of another.
+    pub crowded: bool,
 }
 
 /// What a swarm may use of what all share.

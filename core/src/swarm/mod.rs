@@ -26,6 +26,7 @@ mod peers;
 mod pex;
 mod pieces;
 mod requests;
+mod room;
 mod sessions;
 mod slots;
 mod starting;
@@ -202,6 +203,8 @@ pub struct Swarm {
     housekeeping_at: Option<Instant>,
     /// When the least useful peers are to make room.
     turnover_at: Option<Instant>,
+    /// When one that waited made room for a peer that ranks higher.
+    outranked_at: Option<Instant>,
     /// Work is left over from this input.
     unfinished: bool,
     timeout: Option<Instant>,
@@ -282,6 +285,7 @@ impl Swarm {
             want: Want::Nobody,
             housekeeping_at: None,
             turnover_at: None,
+            outranked_at: None,
             unfinished: false,
             timeout: None,
             blocks: Vec::new(),

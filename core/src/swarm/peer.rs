@@ -148,6 +148,11 @@ pub(super) struct Peer {
     /// Since when we do not read from it: what it leaves unanswered is not its fault.
     pub(super) parked: Option<Instant>,
     pub(super) down: RateMeter,
+    /// When the last block's worth of content or metadata had flowed, either way; until then when
+    /// something might first have.
+    pub(super) flowed_at: Instant,
+    /// Bytes since then.
+    pub(super) flowed: u64,
     /// What had flowed both ways when the least useful were looked for.
     pub(super) moved_before: u64,
     /// Blocks it may still send although they were cancelled.
@@ -167,6 +172,8 @@ pub(super) struct Peer {
     pub(super) choked_at: Instant,
     pub(super) peer_interested: bool,
     pub(super) last_unchoked: Option<Instant>,
+    /// It had a slot and asked for nothing, and nothing has flowed since.
+    pub(super) declined: bool,
     /// Block bytes sent since then.
     pub(super) since_unchoke: u64,
     pub(super) queue: VecDeque<BlockRef>,
@@ -231,6 +238,8 @@ impl Peer {
             snubbed: false,
             parked: None,
             down: RateMeter::default(),
+            flowed_at: now,
+            flowed: 0,
             moved_before: 0,
             forgiven: 0,
             unasked: 0,
@@ -242,6 +251,7 @@ impl Peer {
             choked_at: now,
             peer_interested: false,
             last_unchoked: None,
+            declined: false,
             since_unchoke: 0,
             queue: VecDeque::new(),
             metadata_queue: VecDeque::new(),

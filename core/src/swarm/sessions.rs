@@ -11,7 +11,6 @@ use super::io::Hello;
 use super::peer::{Base, Peer, Pieces};
 use super::peers::End;
 use super::picker::PeerKey;
-use super::priority::priority;
 use super::{Event, Phase, Swarm, client, dial};
 use crate::config::EncryptionMode;
 use crate::event::{self, CloseReason, PeerConnected};
@@ -95,36 +94,15 @@ impl Swarm {
         let config = &self.config.swarm;
         let lab = self.config.lab;
         let admitted = self.crowd.admits(ip, config.peer_crowding, lab, &[]);
-        if self.peers.len() >= usize::from(config.max_peers) {
-            let full = CloseReason::Limit("swarm.max_peers");
-            let weakest = self.weaker_than(hello.addr).filter(|_| admitted);
-            let Some(weakest) = weakest else {
-                return Some(full);
-            };
-            self.close(weakest, full, events);
-        } else if !admitted {
-            return Some(CloseReason::Limit("swarm.peer_crowding"));
-        }
-        None
-    }
-
-    /// Of a full swarm the connection that both its ends agree to give up for one with `addr`
-    /// (BEP 40). Connections over which something flows stay, and while nobody knows where we are
-    /// all do.
-    fn weaker_than(&self, addr: SocketAddr) -> Option<ConnId> {
-        let rank = |addr: SocketAddr| {
-            let ours = self.seen_at[usize::from(addr.is_ipv6())].current()?;
-            let port = self.ports.of(addr.ip())?;
-            Some(priority(SocketAddr::new(ours, port), addr))
+        let full = match self.peers.len() >= usize::from(config.max_peers) {
+            _ if hello.crowded => Some("limits.max_connections"),
+            full => full.then_some("swarm.max_peers"),
         };
-        let new = rank(addr)?;
-        let idle = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.choked && peer.asked.is_empty() && peer.arriving.is_none());
-        let ranked = idle.filter_map(|(conn, peer)| Some((rank(peer.addr)?, *conn)));
-        let (weakest, conn) = ranked.min()?;
-        (weakest < new).then_some(conn)
+        match full {
+            _ if !admitted => Some(CloseReason::Limit(full.unwrap_or("swarm.peer_crowding"))),
+            Some(limit) => self.make_room(hello.addr, limit, events).err(),
+            None => None,
+        }
     }
 
     pub(super) fn send_extension_handshake(&mut self, conn: ConnId, events: &mut Vec<Event>) {
@@ -180,6 +158,8 @@ impl Swarm {
         let (Some(content), Some(peer)) = (&mut self.content, self.peers.get_mut(&conn)) else {
             return;
         };
+        // Whatever it could have done before, it could not know of.
+        peer.flowed_at = self.now;
         let have = content.picker.have();
         if peer.announced {
             let hidden = have.is_empty() || peer.told.is_some();

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::Swarm;
 use super::io::Event;
-use crate::event::CloseReason;
+use crate::event::{CloseReason, Expendable};
 use crate::io::ConnId;
 
 impl Swarm {
@@ -35,7 +35,7 @@ impl Swarm {
         let most = self.peers.len() * usize::from(config.turnover_percent) / 100;
         ranked.sort_unstable();
         for (_, _, conn) in ranked.into_iter().take(most.max(1)) {
-            self.close(conn, CloseReason::Limit("swarm.max_peers"), events);
+            self.close(conn, CloseReason::MadeRoom(Expendable::LeastUseful), events);
         }
     }
 }

@@ -163,6 +163,7 @@ impl Swarm {
                 Served::Metadata(piece, total_size, data) => {
                     peer.metadata_queue.pop_front();
                     change_under_way(&mut self.outbound, peer, |peer| peer.unsent += bytes);
+                    peer.on_flow(self.now, bytes);
                     let data = Metadata::Data {
                         piece,
                         total_size,
@@ -224,6 +225,7 @@ impl Swarm {
                     peer.reading -= bytes;
                     peer.unsent += bytes;
                     peer.up.add(now, bytes);
+                    peer.on_flow(now, bytes);
                     peer.since_unchoke += bytes;
                     self.up.add(now, bytes);
                     let is_told = peer.told.is_some();
@@ -336,6 +338,7 @@ impl Swarm {
             self.tell_pieces(conn, events);
             return;
         }
+        peer.on_choked(self.config.swarm.choke_interval, self.now);
         peer.choked_at = self.now;
         events.push(Event::Send(conn, Message::Choke));
         let mut queue = core::mem::take(&mut peer.queue);

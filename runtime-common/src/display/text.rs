@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use trackerless_core::event::{CloseReason, PeerSource, SourceStatus};
+use trackerless_core::event::{CloseReason, Expendable, PeerSource, SourceStatus};
 use trackerless_core::io::{IoReason, JobError};
 
 /// A size, as `1.5 MiB`.
@@ -112,6 +112,13 @@ pub fn close_reason(reason: &CloseReason) -> String {
         CloseReason::Banned => "sent bad data".into(),
         CloseReason::Useless => "nothing to exchange".into(),
         CloseReason::Limit(limit) => format!("limit: {limit}"),
+        CloseReason::MadeRoom(why) => match why {
+            Expendable::Idle => "made room: nothing was exchanged for a while",
+            Expendable::Outranked => "made room: nothing was exchanged, another ranks higher",
+            Expendable::LeastUseful => "made room: least was exchanged of late",
+            _ => "made room",
+        }
+        .into(),
         CloseReason::Shutdown => "stopped".into(),
         _ => "closed".into(),
     }

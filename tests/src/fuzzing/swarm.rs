@@ -276,6 +276,7 @@ pub fn swarm(data: &[u8]) {
                     dht: kind & 8 != 0,
                     transport: Transport::Tcp,
                     encryption: Encryption::Plain,
+                    crowded: kind & 16 != 0,
                 };
                 run.give(Input::Joined(conn, hello));
             }

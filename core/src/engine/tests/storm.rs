@@ -1,6 +1,7 @@
 //! Floods that are legal byte for byte: what they cost stays bounded.
 
 use super::*;
+use crate::event::{CloseReason, Expendable};
 
 /// What a peer of `torrent_file()` says first.
 fn handshake(engine: &Engine, peer_id: u8) -> BytesMut {
@@ -225,6 +226,58 @@ fn a_peer_is_not_forgotten_because_we_had_no_room_for_it() {
         connects.extend(tick(&mut engine, now, &mut out));
     }
     assert!(connects.contains(&public(1, 50)));
+}
+
+/// Peers that keep silent, of one torrent and of another.
+fn crowded(engine: &mut Engine, now: Instant, out: &mut Outbox, count: u8) -> Vec<ConnId> {
+    let from = (0..count).map(|n| SocketAddr::from(([16, 2, n, 1], 50)));
+    join_all(engine, now, out, 100, from)
+}
+
+#[test]
+fn when_all_connections_are_taken_an_idle_one_makes_room_whichever_torrent_it_is_of() {
+    let (mut engine, mut out, mut now) = sharing(|config| {
+        config.limits.max_connections = 4;
+        config.limits.spare_connections = 2;
+        config.swarm.place_idle = Duration::from_secs(20);
+    });
+    let idle = crowded(&mut engine, now, &mut out, 4);
+    let is_here = |engine: &Engine, conn: ConnId| engine.conns.at(conn.0).is_some();
+    // A few more may shake hands, and are sent away as long as all have time left.
+    let early = [1, 2].map(|n| knock(&mut engine, now, &mut out, public(n, 50)).expect("let in"));
+    assert_eq!(knock(&mut engine, now, &mut out, public(3, 50)), None);
+    for (conn, id) in early.into_iter().zip(1..) {
+        let data = handshake(&engine, id);
+        engine.handle(now, Input::Received { conn, data }, &mut out);
+        work(&mut engine, now, &mut out);
+        assert!(!is_here(&engine, conn));
+    }
+    assert!(idle.iter().all(|conn| is_here(&engine, *conn)));
+    now = now + Duration::from_secs(20);
+    tick(&mut engine, now, &mut out);
+    let newcomers = [4, 5].map(|n| join(&mut engine, now, &mut out, public(n, 50), n));
+    assert!(newcomers.iter().all(|conn| is_here(&engine, *conn)));
+    assert_eq!(engine.connections(), 4);
+    // Another torrent has none of its own to give.
+    let other = "0202020202020202020202020202020202020202";
+    let add = AddTorrent::new(Source::Magnet(String::from(other)));
+    engine.handle(now, command(2, Command::AddTorrent(add)), &mut out);
+    work(&mut engine, now, &mut out);
+    let conn = knock(&mut engine, now, &mut out, public(6, 50)).expect("let in");
+    let mut data = handshake(&engine, 6);
+    data[28..48].fill(2);
+    engine.handle(now, Input::Received { conn, data }, &mut out);
+    let closed: Vec<_> = out
+        .drain()
+        .filter_map(|output| match output {
+            Output::Event(Event::PeerClosed { reason, .. }) => Some(reason),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(closed, [CloseReason::MadeRoom(Expendable::Idle)]);
+    assert!(is_here(&engine, conn));
+    assert!(newcomers.iter().all(|conn| is_here(&engine, *conn)));
+    assert_eq!(engine.connections(), 4);
 }
 
 #[test]

@@ -519,14 +519,16 @@ fn a_full_swarm_keeps_the_connections_that_both_ends_rank_highest() {
     let from = |n: u8| SocketAddr::from(([17, n, n, n], 1000));
     let mut config = config(|swarm| swarm.max_peers = 8);
     config.dht.vote_quorum = 4;
+    let idle = config.swarm.place_idle;
     let (mut swarm, mut events) = without_metadata(config);
     swarm.handle(
         swarm.now,
         Input::Listening(Ports::both(ours.port())),
         &mut events,
     );
+    say(&mut swarm, Message::Interested, &mut events);
     let join = |swarm: &mut Swarm, events: &mut Vec<Event>, n: u8, told: bool| {
-        let now = Instant::from_micros(2);
+        let now = swarm.now;
         let joined = Input::Joined(conn(n.into()), hello(n, from(n), true));
         swarm.handle(now, joined, events);
         let handshake = ExtensionHandshake {
@@ -534,23 +536,21 @@ fn a_full_swarm_keeps_the_connections_that_both_ends_rank_highest() {
             ..ExtensionHandshake::default()
         };
         let handshake = Message::ExtensionHandshake(Box::new(handshake));
-        swarm.handle(now, Input::Message(conn(n.into()), handshake), events);
+        for message in [handshake, Message::Interested] {
+            swarm.handle(now, Input::Message(conn(n.into()), message), events);
+        }
     };
-    // Nobody knows where we are yet: first come, first served.
-    (10..40).for_each(|n| join(&mut swarm, &mut events, n, false));
+    // All have time to begin: first come, first served.
+    (10..40).for_each(|n| join(&mut swarm, &mut events, n, true));
     let full = CloseReason::Limit("swarm.max_peers");
     assert_eq!(closed_for(&events), [full; 23]);
     assert!((10..17).all(|n| swarm.peers.contains_key(&conn(n))));
-    // Now four say it; from then on it is the rank that counts, whoever comes when.
-    for n in 10..14 {
-        let handshake = ExtensionHandshake {
-            your_ip: Some(ours.ip()),
-            ..ExtensionHandshake::default()
-        };
-        let message = Message::ExtensionHandshake(Box::new(handshake));
-        swarm.handle(swarm.now, Input::Message(conn(n), message), &mut events);
+    // Who waits for long must make room for a higher rank, whoever comes when.
+    for n in 50..100 {
+        let later = swarm.now + idle;
+        swarm.handle(later, Input::Tick, &mut events);
+        join(&mut swarm, &mut events, n, true);
     }
-    (50..100).for_each(|n| join(&mut swarm, &mut events, n, true));
     let rank = |addr: SocketAddr| priority(ours, addr);
     let mut all: Vec<_> = (10..17).chain(50..100).map(from).collect();
     all.push(addr(1));
@@ -558,11 +558,19 @@ fn a_full_swarm_keeps_the_connections_that_both_ends_rank_highest() {
     let mut kept: Vec<_> = swarm.peers.values().map(|peer| peer.addr).collect();
     kept.sort_by_key(|addr| core::cmp::Reverse(rank(*addr)));
     assert_eq!(kept, all[..8]);
-    // Who is served stays, whatever its rank.
+    let outranked = CloseReason::MadeRoom(crate::event::Expendable::Outranked);
+    let gave_way = closed_for(&events).split_off(23);
+    assert!(gave_way.iter().all(|it| [full, outranked].contains(it)));
+    assert!(gave_way.contains(&outranked));
+    // Over whom something flows stays, whatever its rank.
     let weakest = *kept.last().expect("there are eight");
-    let peer = swarm.peers.values_mut().find(|peer| peer.addr == weakest);
-    peer.expect("it is here").choked = false;
-    (100..=255).for_each(|n| join(&mut swarm, &mut events, n, true));
+    for n in 100..=255 {
+        let now = swarm.now + idle;
+        let peer = swarm.peers.values_mut().find(|peer| peer.addr == weakest);
+        peer.expect("it is here").on_flow(now, 16_384);
+        swarm.handle(now, Input::Tick, &mut events);
+        join(&mut swarm, &mut events, n, true);
+    }
     assert!(swarm.peers.values().any(|peer| peer.addr == weakest));
     assert_eq!(swarm.peers.len(), 8);
 }

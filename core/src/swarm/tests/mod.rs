@@ -6,6 +6,7 @@ mod large;
 mod limits;
 mod lost;
 mod pex;
+mod room;
 mod said;
 mod super_seed;
 mod turnover;

@@ -65,7 +65,7 @@ fn a_few_of_the_least_useful_make_room_when_there_is_somebody_for_it() {
     assert_eq!(gone.len(), 4);
     assert!(gone.iter().all(|number| *number >= 10), "{gone:?}");
     let full = |event: &Public| {
-        let full = CloseReason::Limit("swarm.max_peers");
+        let full = CloseReason::MadeRoom(crate::event::Expendable::LeastUseful);
         matches!(event, Public::PeerClosed { reason, .. } if *reason == full)
     };
     assert_eq!(world.count(0, full), 4);

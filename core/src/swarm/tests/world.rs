@@ -163,6 +163,7 @@ pub(super) fn hello(id: u8, addr: SocketAddr, incoming: bool) -> Hello {
         dht: false,
         transport: Transport::Tcp,
         encryption: Encryption::Plain,
+        crowded: false,
     }
 }
 
