@@ -18,6 +18,8 @@ class Contestant:
     ends = True
     # Told of peers by a tracker.
     by_tracker = False
+    # So many MiB of a seeder's content are fetched, at most.
+    most = 1 << 20
 
     def leech(self, torrent, folder, state, peers, tracker):
         raise NotImplementedError
@@ -75,6 +77,7 @@ class Transmission(Contestant):
     name = "Transmission"
     ends = False
     by_tracker = True
+    most = 64
 
     def leech(self, torrent, folder, state, peers, tracker):
         settings = {

@@ -18,15 +18,19 @@ use crate::peer::{
 /// How many blocks are asked for ahead.
 const AHEAD: usize = 256;
 
-/// Fetches everything from each of the addresses, at once.
-pub(crate) fn run(torrent: &Torrent, addresses: &[SocketAddr]) -> io::Result<Arc<Times>> {
+/// Fetches so many bytes, and not more than there are, from each of the addresses, at once.
+pub(crate) fn run(
+    torrent: &Torrent,
+    bytes: u64,
+    addresses: &[SocketAddr],
+) -> io::Result<Arc<Times>> {
     let layout = Layout::of(torrent)?;
     let times = Arc::new(Times::default());
     let fetches: Vec<_> = addresses
         .iter()
         .map(|&address| {
             let times = Arc::clone(&times);
-            thread::spawn(move || fetch(layout, address, &times))
+            thread::spawn(move || fetch(layout, bytes, address, &times))
         })
         .collect();
     for fetch in fetches {
@@ -37,16 +41,18 @@ pub(crate) fn run(torrent: &Torrent, addresses: &[SocketAddr]) -> io::Result<Arc
     Ok(times)
 }
 
-fn fetch(layout: Layout, address: SocketAddr, times: &Times) -> io::Result<()> {
+fn fetch(layout: Layout, bytes: u64, address: SocketAddr, times: &Times) -> io::Result<()> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     shake_hands(&mut stream, &layout)?;
     stream.write_all(&[0, 0, 0, 1, INTERESTED])?;
     skip_to(&mut stream, UNCHOKE)?;
-    let mut todo: VecDeque<Block> = layout.blocks().collect();
     let mut asked = VecDeque::new();
     times.begin();
-    let (mut left, mut choked) = (layout.size, false);
+    let blocks = (bytes.min(layout.size as u64) as usize).div_ceil(BLOCK);
+    let mut todo: VecDeque<Block> = layout.blocks().take(blocks).collect();
+    let mut left: usize = todo.iter().map(|&(_, _, length)| length).sum();
+    let mut choked = false;
     while left > 0 {
         if !choked && asked.len() <= AHEAD - AHEAD / 4 && !todo.is_empty() {
             let more: Vec<Block> = todo.drain(..todo.len().min(AHEAD - asked.len())).collect();

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! trackerless-lean seed TORRENT FILE ADDRESS     serves FILE, mapped; ADDRESS to listen on
-//! trackerless-lean leech TORRENT ADDRESS...      fetches from each, and throws away what comes
+//! trackerless-lean leech TORRENT MIB ADDRESS...  fetches the first MIB MiB from each, throws them away
 //! trackerless-lean floor TORRENT ADDRESS FILE    receives, checks with SHA-1, writes: no more
 //! ```
 //!
@@ -27,7 +27,7 @@ use rustix::time::{ClockId, clock_gettime};
 use trackerless_core::metainfo::Torrent;
 
 const USAGE: &str = "usage: trackerless-lean seed TORRENT FILE ADDRESS
-       trackerless-lean leech TORRENT ADDRESS...
+       trackerless-lean leech TORRENT MIB ADDRESS...
        trackerless-lean floor TORRENT ADDRESS FILE";
 
 fn main() -> ExitCode {
@@ -37,17 +37,20 @@ fn main() -> ExitCode {
         ["seed", torrent, file, address] => {
             read(torrent).and_then(|torrent| seed::run(&torrent, file, parse(address)?))
         }
-        ["leech", torrent, addresses @ ..] if !addresses.is_empty() => {
-            read(torrent).and_then(|torrent| {
+        ["leech", torrent, mebibytes, addresses @ ..] if !addresses.is_empty() => read(torrent)
+            .and_then(|torrent| {
+                let mebibytes: u64 = mebibytes
+                    .parse()
+                    .map_err(|_| io::Error::other(format!("{mebibytes}: a number was expected")))?;
                 leech::run(
                     &torrent,
+                    mebibytes << 20,
                     &addresses
                         .iter()
                         .map(|a| parse(a))
                         .collect::<Result<Vec<_>, _>>()?,
                 )
-            })
-        }
+            }),
         ["floor", torrent, address, file] => {
             read(torrent).and_then(|torrent| floor::run(&torrent, parse(address)?, file))
         }
