@@ -372,6 +372,9 @@ pub struct SwarmConfig {
     pub max_pipeline: u16,
     /// Requests of one peer that wait to be served; more are rejected.
     pub max_served_queue: u16,
+    /// Blocks read and pieces of metadata sent for one input; the rest follows at once. What peers
+    /// have asked for may be far more.
+    pub served_per_input: u32,
     /// A request unanswered for this long marks the peer snubbed, whoever else there is.
     pub request_timeout: Duration,
     /// A request this long after a choke is forgiven.
@@ -543,6 +546,10 @@ pub struct TrackerConfig {
     pub max_connections: u16,
     /// Requests to trackers under way, over all torrents.
     pub max_requests: u16,
+    /// Trackers of one torrent that are scraped at once: one that hangs keeps no other waiting.
+    pub max_scrapes: u16,
+    /// Announces and scrapes begun for one look at a torrent; the rest is due at once again.
+    pub begun_per_look: u16,
     /// Pause before a torrent that found so many under way tries again.
     pub crowded_pause: Duration,
     /// Time a request over HTTP may take, each redirect by itself.
@@ -605,6 +612,11 @@ pub struct Limits {
     /// Bytes held for unfinished messages (bitfields and those of extensions), over all
     /// connections; over it, whoever holds most is dropped. Honest ones are done in a moment.
     pub max_unfinished: u32,
+    /// Deadlines worked off for one `Tick`, of connections above all; the rest follows at once.
+    pub wakes_per_tick: u16,
+    /// Connections that are read from again for one input, once a budget has room; the rest follows
+    /// at once.
+    pub resumed_per_input: u16,
     /// Of a rate that is not used so much is kept, as time: long enough to make up for a host that
     /// is late, short enough that a rate holds over any few seconds.
     pub rate_burst: Duration,
@@ -821,6 +833,7 @@ impl Default for SwarmConfig {
             min_pipeline: 2,
             max_pipeline: 500,
             max_served_queue: 2_000,
+            served_per_input: 64,
             request_timeout: secs(60),
             choke_grace: secs(2),
             random_first: 4,
@@ -898,6 +911,8 @@ impl Default for TrackerConfig {
             connection_lifetime: secs(60),
             max_connections: 256,
             max_requests: 256,
+            max_scrapes: 4,
+            begun_per_look: 8,
             crowded_pause: secs(5),
             http_timeout: secs(20),
             max_redirects: 3,
@@ -937,6 +952,8 @@ impl Default for Limits {
             read_budget: 32 * 1024 * 1024,
             min_read_share: 256 * 1024,
             max_unfinished: 16 * 1024 * 1024,
+            wakes_per_tick: 64,
+            resumed_per_input: 32,
             rate_burst: Duration::from_millis(250),
             min_rate_share: 2_048,
             download_rate: 0,

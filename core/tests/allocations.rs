@@ -8,13 +8,17 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::fmt::Write as _;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use support::node::Node;
 use support::peer::{BLOCK, HEAD, Swarm};
-use trackerless_core::Input;
-use trackerless_core::io::JobResult;
-use trackerless_core::time::Duration;
+use trackerless_core::io::{AddTorrent, Command, JobResult, Source, Tag};
+use trackerless_core::metainfo::Torrent;
+use trackerless_core::resume::Resume;
+use trackerless_core::time::{Duration, Instant};
+use trackerless_core::{Config, Engine, Input, Outbox};
 
 struct Counting;
 
@@ -194,4 +198,60 @@ fn a_block_is_served_without_an_allocation() {
         }
     }
     assert_eq!(counted, [0; 3], "for requests, reads and sent bytes");
+}
+
+/// A torrent of so many small files, and what an earlier run saved of it.
+fn many_files(count: usize) -> (Torrent, Resume) {
+    let mut file = String::from("d4:infod5:filesl");
+    for number in 0..count {
+        let name = format!("{number:05}");
+        write!(file, "d6:lengthi1e4:pathl5:{name}ee").expect("it is a string");
+    }
+    let pieces = "-".repeat(count.div_ceil(16_384) * 20);
+    write!(
+        file,
+        "e4:name1:x12:piece lengthi16384e6:pieces{}:{pieces}ee",
+        pieces.len()
+    )
+    .expect("it is a string");
+    let torrent = Torrent::parse(file.into()).expect("it is right");
+    let resume = Resume {
+        info_hash: torrent.info.hashes.short(),
+        info: Some(torrent.info.raw.clone()),
+        ..Resume::default()
+    };
+    (torrent, resume)
+}
+
+/// To parse metadata costs an allocation for each file, and more: no input does it.
+#[test]
+fn what_the_host_has_read_is_not_parsed_again() {
+    let added = |count: usize, knows: bool| {
+        let (torrent, resume) = many_files(count);
+        let link = format!("magnet:?xt=urn:btih:{}", torrent.info.hashes.short());
+        let info = knows.then(|| Arc::clone(&torrent.info));
+        let mut add = AddTorrent::new(match knows {
+            true => Source::Torrent(Arc::new(torrent)),
+            false => Source::Magnet(link),
+        });
+        add.info = info;
+        add.resume = Some(Box::new(resume));
+        let command = Box::new(Command::AddTorrent(add));
+        let now = Instant::from_micros(1_000_000);
+        let mut engine =
+            Engine::new(Arc::new(Config::default()), [1; 32], now).expect("the default is right");
+        let mut out = Outbox::new();
+        let counted = allocations(|| {
+            let tag = Tag(1);
+            engine.handle(now, Input::Command { tag, command }, &mut out);
+        });
+        assert_eq!(engine.torrents().count(), 1);
+        counted
+    };
+    let parsed = allocations(|| drop(many_files(2_000)));
+    assert!(parsed > 2_000, "{parsed}");
+    for knows in [true, false] {
+        let (few, many) = (added(2, knows), added(2_000, knows));
+        assert!(many < few + 200, "{few} for few files, {many} for many");
+    }
 }

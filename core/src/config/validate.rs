@@ -418,6 +418,16 @@ impl Config {
             "64 KiB to disk_budget",
         )?;
         check(
+            swarm.served_per_input >= 1,
+            "swarm.served_per_input",
+            "at least 1",
+        )?;
+        check(
+            limits.wakes_per_tick >= 1 && limits.resumed_per_input >= 1,
+            "limits.wakes_per_tick",
+            "at least 1, as resumed_per_input",
+        )?;
+        check(
             limits.max_unfinished >= wire.max_frame,
             "limits.max_unfinished",
             "at least wire.max_frame",
@@ -497,6 +507,16 @@ impl Config {
                 tracker.stop_patience <= secs(60),
                 "tracker.stop_patience",
                 "at most 60 s",
+            ),
+            (
+                tracker.max_scrapes >= 1,
+                "tracker.max_scrapes",
+                "at least 1",
+            ),
+            (
+                tracker.begun_per_look >= 1,
+                "tracker.begun_per_look",
+                "at least 1",
             ),
             (
                 tracker.timers_per_input >= 1,

@@ -13,8 +13,6 @@ use alloc::collections::BTreeMap;
 
 /// Time between refills of attempts and rates while somebody needs them.
 const REFILL: Duration = Duration::from_millis(100);
-/// Parked connections that are let on for one input.
-const RESUMED_PER_INPUT: usize = 32;
 /// Torrents that get new allowances in one refill.
 const GRANTED_PER_REFILL: usize = 64;
 
@@ -172,7 +170,7 @@ impl Engine {
     /// After every input: parked connections that may read again get their credit, and a refill
     /// is planned while anybody waits for one.
     pub(super) fn settle(&mut self, out: &mut Outbox) {
-        for _ in 0..RESUMED_PER_INPUT {
+        for _ in 0..self.config.limits.resumed_per_input {
             let Some(conn) = self.grants.unpark() else {
                 break;
             };

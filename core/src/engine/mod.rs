@@ -43,9 +43,6 @@ use crate::tracker::{self, Trackers};
 use crate::utp;
 use crate::wire;
 
-/// Deadlines worked off for one `Tick`; more are announced by `next_timeout() <= now`.
-const WAKES_PER_TICK: usize = 64;
-
 /// The whole engine: one mutator, one deadline.
 pub struct Engine {
     config: Arc<Config>,
@@ -221,7 +218,7 @@ impl Engine {
     }
 
     fn on_tick(&mut self, out: &mut Outbox) {
-        for _ in 0..WAKES_PER_TICK {
+        for _ in 0..self.config.limits.wakes_per_tick {
             let Some((at, wake)) = self.deadlines.expire(self.now) else {
                 break;
             };

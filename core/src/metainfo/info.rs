@@ -88,16 +88,8 @@ impl Info {
     }
 }
 
-/// Metadata that this thread has parsed and hashed: a test's view of work that is a job's.
-#[cfg(test)]
-pub(crate) fn infos_parsed() -> u32 {
-    tests::PARSED.get()
-}
-
 /// Reads `info`, whose bytes are `raw`.
 pub(super) fn read(info: Value<'_, '_>, raw: Bytes, rules: &Rules) -> Result<Info, MetainfoError> {
-    #[cfg(test)]
-    tests::PARSED.set(tests::PARSED.get() + 1);
     let dict = info
         .as_dict()
         .ok_or_else(|| MetainfoError::wrong("info", info, "a dictionary"))?;
@@ -569,14 +561,4 @@ pub(super) fn layer_sizes(info: &Info) -> BTreeMap<[u8; 32], u64> {
             Some((file.pieces_root?, pieces))
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use core::cell::Cell;
-
-    std::thread_local! {
-        /// A counter of each test, as each runs on a thread of its own.
-        pub(super) static PARSED: Cell<u32> = const { Cell::new(0) };
-    }
 }

@@ -24,8 +24,6 @@ pub use build::{BuildError, Hashes, Plan, Source, Stretch, auto_piece_length};
 pub use error::MetainfoError;
 pub use hashing::{Part, PieceHash, PieceHasher};
 pub use info::Rules;
-#[cfg(test)]
-pub(crate) use info::infos_parsed;
 pub use layout::{Span, Spans};
 pub use magnet::{Magnet, MagnetError};
 pub use path::{PathStyle, clean_element, clean_path};

@@ -16,9 +16,6 @@ use crate::metadata::Message as Metadata;
 use crate::metainfo::Info;
 use crate::wire::{BlockRef, Message};
 
-/// Blocks read and pieces of metadata sent for one input; the rest follows at once.
-const SERVED_PER_INPUT: u32 = 64;
-
 impl Swarm {
     pub(super) fn on_request(&mut self, conn: ConnId, block: BlockRef, events: &mut Vec<Event>) {
         let now = self.now;
@@ -143,7 +140,7 @@ impl Swarm {
                 self.upload_limited = true;
                 return;
             }
-            if served >= SERVED_PER_INPUT {
+            if served >= self.config.swarm.served_per_input {
                 self.unfinished = true;
                 return;
             }

@@ -25,8 +25,6 @@ use crate::time::{Duration, Instant};
 
 /// What is claimed to be missing while nobody knows how much it is: trackers take 0 for a seed.
 pub const UNKNOWN_LEFT: u64 = 16 * 1024;
-/// Announces and scrapes begun for one look at a torrent; the rest is due at once again.
-const BEGUN_PER_LOOK: usize = 8;
 
 /// The trackers of many torrents.
 pub struct Trackers {
@@ -241,7 +239,7 @@ impl Trackers {
 
     /// Begins what is due for a torrent whose figures are fresh.
     fn look(&mut self, torrent: TorrentId, out: &mut Outbox, events: &mut Vec<Event>) {
-        for _ in 0..BEGUN_PER_LOOK {
+        for _ in 0..self.config.tracker.begun_per_look {
             let Some(entry) = self.torrents.get(&torrent) else {
                 return;
             };

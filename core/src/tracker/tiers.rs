@@ -159,7 +159,8 @@ impl Tiers {
                 step.wake_at(tracker.next);
             }
         }
-        if covered && self.trackers.iter().all(|tracker| !tracker.scrape) {
+        let scraped = self.trackers.iter().filter(|it| it.scrape).count();
+        if covered && scraped < usize::from(config.max_scrapes) {
             self.scrape(now, config, &mut step);
         }
         step
@@ -199,7 +200,7 @@ impl Tiers {
 
     fn scrape(&self, now: Instant, config: &TrackerConfig, step: &mut Step) {
         for (index, tracker) in self.trackers.iter().enumerate() {
-            if tracker.busy.is_some() {
+            if tracker.busy.is_some() || tracker.scrape {
                 continue;
             }
             let announced = (tracker.works && tracker.counts).then_some(tracker.next);

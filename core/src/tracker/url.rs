@@ -214,8 +214,12 @@ impl TrackerUrl {
         }
     }
 
-    /// Where it is scraped: the same address with `scrape` for the `announce` that begins the last
-    /// element of its path (BEP 48). `None` when it cannot be, and for UDP, which needs no other.
+    /// Where it is scraped: the same address with `scrape` for the `announce` that begins an element
+    /// of its path, the last such one (BEP 48). `None` when it cannot be, and for UDP, which needs
+    /// no other.
+    ///
+    /// BEP 48 looks for `announce` anywhere in the path. The convention that it took over wants it
+    /// at the beginning of an element: what else has these letters in it is a name by chance.
     #[must_use]
     pub fn scrape(&self) -> Option<String> {
         if self.scheme == Scheme::Udp {
@@ -223,8 +227,8 @@ impl TrackerUrl {
         }
         let path = self.path();
         let query = path.find('?').unwrap_or(path.len());
-        let element = path[..query].rfind('/')? + 1;
-        let rest = path[element..].strip_prefix("announce")?;
+        let element = path[..query].rfind("/announce")? + 1;
+        let rest = &path[element + "announce".len()..];
         let head = &self.text[..self.path as usize];
         Some(format!("{head}{}scrape{rest}", &path[..element]))
     }
@@ -398,8 +402,8 @@ mod tests {
     }
 
     #[test]
-    fn announce_becomes_scrape_where_it_begins_the_last_element() {
-        // The table of BEP 48.
+    fn announce_becomes_scrape_where_it_begins_an_element_of_the_path() {
+        // The table of the convention. Of a query it says otherwise: BEP 48 looks at the path alone.
         for (announce, scrape) in [
             (
                 "http://example.com/announce",
@@ -423,6 +427,21 @@ mod tests {
                 Some("http://example.com/scrape?x=2/4"),
             ),
             ("http://example.com/x%064announce", None),
+            (
+                "http://example.com/announce.evil",
+                Some("http://example.com/scrape.evil"),
+            ),
+            (
+                "http://example.com/announce/key",
+                Some("http://example.com/scrape/key"),
+            ),
+            (
+                "http://example.com/announce/announce.php?u=/announce",
+                Some("http://example.com/announce/scrape.php?u=/announce"),
+            ),
+            ("http://example.com/unannounced", None),
+            ("http://example.com/Announce", None),
+            ("http://example.com/a?u=/announce", None),
             ("http://example.com", None),
             ("udp://example.com:1/announce", None),
         ] {

@@ -59,6 +59,8 @@ struct Crowd {
     complete: Vec<TorrentId>,
     infos: BTreeMap<TorrentId, usize>,
     parked: bool,
+    /// Connections that one input let read on, at most.
+    resumed: usize,
 }
 
 impl Crowd {
@@ -82,6 +84,7 @@ impl Crowd {
             complete: Vec::new(),
             infos: BTreeMap::new(),
             parked: false,
+            resumed: 0,
         }
     }
 
@@ -112,9 +115,12 @@ impl Crowd {
     fn give(&mut self, input: Input<'_>) {
         self.engine.handle(self.now, input, &mut self.out);
         let mut out = core::mem::take(&mut self.out);
+        let mut resumed = 0;
         for output in out.drain() {
+            resumed += usize::from(matches!(output, Output::ReadCredit { .. }));
             self.perform(output);
         }
+        self.resumed = self.resumed.max(resumed);
         self.out = out;
     }
 
@@ -310,6 +316,7 @@ fn many_peers_and_a_slow_disk_stay_within_the_budget_and_finish() {
     let mut crowd = Crowd::new(|config| {
         config.limits.disk_budget = MIB;
         config.limits.min_disk_share = 64 * 1024;
+        config.limits.resumed_per_input = 2;
         config.wire.min_receive_window = 32 * 1024;
         config.swarm.min_pipeline = 64;
     });
@@ -318,6 +325,8 @@ fn many_peers_and_a_slow_disk_stay_within_the_budget_and_finish() {
     crowd.finish(torrent);
     let promised = promised(&crowd.engine.config, 40);
     assert!(crowd.parked, "nothing was held back");
+    // So many, and the one whose bytes the input was.
+    assert_eq!(crowd.resumed, 3);
     assert!(crowd.peak >= MIB, "the budget was never used up");
     assert!(crowd.peak <= promised, "{} > {promised}", crowd.peak);
     // Were every connection let read its whole window, it would be far more.

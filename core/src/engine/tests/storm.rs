@@ -228,6 +228,26 @@ fn a_peer_is_not_forgotten_because_we_had_no_room_for_it() {
     assert!(connects.contains(&public(1, 50)));
 }
 
+#[test]
+fn one_tick_works_off_so_many_deadlines_and_the_rest_follows_at_once() {
+    let (mut engine, mut out, mut now) = sharing(|config| config.limits.wakes_per_tick = 2);
+    let conns = (0..5).filter_map(|n| knock(&mut engine, now, &mut out, public(n, 50)));
+    assert_eq!(conns.count(), 5);
+    now = now + engine.config.wire.handshake_timeout;
+    let mut left = Vec::new();
+    while engine.next_timeout() <= Some(now) && left.len() < 100 {
+        engine.handle(now, Input::Tick, &mut out);
+        left.push(engine.connections());
+    }
+    left.dedup();
+    assert!(
+        left.windows(2).all(|pair| pair[0] - pair[1] <= 2),
+        "{left:?}"
+    );
+    assert_eq!(left.last(), Some(&0));
+    assert!(left.len() >= 3, "{left:?}");
+}
+
 /// Peers that keep silent, of one torrent and of another.
 fn crowded(engine: &mut Engine, now: Instant, out: &mut Outbox, count: u8) -> Vec<ConnId> {
     let from = (0..count).map(|n| SocketAddr::from(([16, 2, n, 1], 50)));

@@ -230,3 +230,34 @@ fn choked_peers_together_take_of_a_rate_what_one_that_is_served_would() {
     assert_eq!(choked, served / slots, "a ninth of all, and nobody else's");
     assert!(got[1..].iter().all(|got| *got > 0), "in turn");
 }
+
+#[test]
+fn one_input_serves_so_many_blocks_and_the_rest_follows_at_once() {
+    let mut config = Config::default();
+    config.swarm.served_per_input = 3;
+    let mut world = World::with(config);
+    let info = torrent(64 * PIECE, PIECE);
+    let seed = world.seed(&info);
+    let nothing = Grant {
+        upload_total: 0,
+        ..world::generous()
+    };
+    world.give(seed, Input::Grant(nothing));
+    silent(&mut world, seed, 50..60, false);
+    assert_eq!(under_way(&world, seed), 0);
+    let (now, swarm) = (world.now, &mut world.nodes[seed].swarm);
+    let mut input = Input::Grant(world::generous());
+    let mut reads = Vec::new();
+    loop {
+        let mut events = Vec::new();
+        swarm.handle(now, input, &mut events);
+        let begun = |event: &&Event| matches!(event, Event::Job(_, Job::Read(_)));
+        reads.push(events.iter().filter(begun).count());
+        if swarm.next_timeout() > Some(now) {
+            break;
+        }
+        input = Input::Tick;
+    }
+    // One block for each of ten, which no other can take from it.
+    assert_eq!(reads, [3, 3, 3, 1]);
+}

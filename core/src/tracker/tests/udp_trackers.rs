@@ -405,6 +405,76 @@ fn backups_are_scraped_once_somebody_works() {
 }
 
 #[test]
+fn a_scrape_that_hangs_keeps_no_other_waiting() {
+    let backup = |n: usize| format!("http://t{n}.example/announce");
+    let backups: Vec<String> = (0..6).map(backup).collect();
+    let tiers: Vec<Vec<&str>> = core::iter::once(ONE)
+        .chain(backups.iter().map(|url| &**url))
+        .map(|url| [url].into())
+        .collect();
+    let tiers: Vec<&[&str]> = tiers.iter().map(|tier| &**tier).collect();
+    let mut world = World::with(&tiers, |config| config.max_scrapes = 4);
+    world.announce(7_200);
+    let gets = |world: &mut World| -> Vec<(JobToken, String)> {
+        let gets = world.jobs.drain(..).filter_map(|(token, job)| match job {
+            Job::Get { url, .. } => Some((token, url)),
+            Job::Resolve { .. } => None,
+        });
+        gets.collect()
+    };
+    // So many at once, and each that is over makes room for another.
+    let first = gets(&mut world);
+    let hosts: Vec<&str> = first.iter().map(|(_, url)| &url[..17]).collect();
+    assert_eq!(
+        hosts,
+        [
+            "http://t0.example",
+            "http://t1.example",
+            "http://t2.example",
+            "http://t3.example"
+        ]
+    );
+    world.pass(secs(20));
+    assert!(gets(&mut world).is_empty());
+    let counts = b"d5:filesd20:\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07d8:completei8e10:incompletei9eeee";
+    world.http(first[2].0, 200, None, counts);
+    let status = world.last_status();
+    assert_eq!((&*status.url, status.seeds), (&*backups[2], Some(8)));
+    let next = gets(&mut world);
+    assert_eq!(next.len(), 1);
+    assert!(next[0].1.starts_with("http://t4.example/scrape"));
+    let silent = JobResult::Failed(JobError::TimedOut);
+    world.give(Input::JobDone(first[0].0, silent));
+    assert!(
+        gets(&mut world)[0]
+            .1
+            .starts_with("http://t5.example/scrape")
+    );
+}
+
+#[test]
+fn a_look_begins_so_many_and_the_rest_is_due_at_once() {
+    let mut world = World::new(|config| (config.begun_per_look, config.max_scrapes) = (1, 8));
+    world.add(
+        TORRENT,
+        &[&[ONE], &["udp://10.1.0.3:80"], &["udp://10.1.0.4:80"]],
+    );
+    let (from, request) = world.connect();
+    let reply = answer(&request, 1, &[7_200, 4, 5]);
+    let (socket, payload) = (SOCKET, &reply[..]);
+    world.give(Input::Datagram {
+        socket,
+        from,
+        payload,
+    });
+    for scrapes in 1..=2 {
+        assert_eq!(world.trackers.next_timeout(), Some(world.now));
+        world.give(Input::Tick);
+        assert_eq!(world.sent.len(), scrapes);
+    }
+}
+
+#[test]
 fn what_is_no_url_is_told_and_the_rest_is_asked() {
     let world = World::with(&[&["wss://t.example", "udp://t.example"], &[ONE]], |_| {});
     let disabled = world
