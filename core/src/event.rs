@@ -9,7 +9,7 @@ use core::net::SocketAddr;
 use crate::dht::item::Item;
 use crate::id::Id20;
 use crate::io::{ConnId, JobError, Tag, TorrentId};
-use crate::metainfo::Info;
+use crate::metainfo::{Ignored, Info};
 use crate::swarm::choker::ChokeReason;
 use crate::swarm::picker::PickReason;
 use crate::time::Duration;
@@ -124,6 +124,14 @@ pub enum Event {
     Complete {
         /// The torrent.
         torrent: TorrentId,
+    },
+    /// Part of a link or torrent file that was added cannot be read; it is used without it. Told
+    /// once for each, before the answer to the command.
+    Ignored {
+        /// The torrent.
+        torrent: TorrentId,
+        /// Which part, what is there, and what was expected.
+        ignored: Box<Ignored>,
     },
     /// A file was selected (by the embedder, or by `so` of a magnet link, BEP 53) that the torrent
     /// does not have, as its metadata shows; it is stopped before anything is fetched.

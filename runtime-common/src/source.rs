@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use trackerless_core::id::InfoHashes;
-use trackerless_core::metainfo::{Magnet, Torrent};
+use trackerless_core::metainfo::{Ignored, Magnet, Torrent};
 
 use crate::error::Failure;
 
@@ -31,7 +31,7 @@ impl Source {
     /// What is wrong, where, and what was expected.
     pub fn read(text: &str) -> Result<Self, Failure> {
         let path = Path::new(text);
-        if text.starts_with("magnet:") || (is_hash(text) && !path.exists()) {
+        if is_magnet(text) || (is_hash(text) && !path.exists()) {
             let magnet = magnet(text)?;
             return Ok(Self::Magnet(Box::new(magnet), text.to_owned()));
         }
@@ -44,6 +44,15 @@ impl Source {
         match self {
             Self::Magnet(magnet, _) => magnet.hashes,
             Self::Torrent(torrent) => torrent.info.hashes,
+        }
+    }
+
+    /// What of it cannot be read: it is used without that.
+    #[must_use]
+    pub fn ignored(&self) -> &[Ignored] {
+        match self {
+            Self::Magnet(magnet, _) => &magnet.ignored,
+            Self::Torrent(torrent) => &torrent.ignored,
         }
     }
 
@@ -114,6 +123,12 @@ pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         )));
     }
     Ok(bytes)
+}
+
+/// Schemes of URIs are read in either case (RFC 3986).
+fn is_magnet(text: &str) -> bool {
+    let scheme = text.get(.."magnet:".len());
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("magnet:"))
 }
 
 fn is_hash(text: &str) -> bool {

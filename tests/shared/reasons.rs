@@ -162,6 +162,53 @@ fn a_file_that_is_none_is_told_as_soon_as_the_metadata_is_there() {
     seed.kill().and_then(|()| seed.wait().map(drop)).expect("it runs");
 }
 
+#[test]
+fn what_cannot_be_read_of_a_source_is_told_once_and_it_is_of_use() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    torrent(folder.path());
+    fs::write(folder.path().join("file"), [7; 20_000]).expect("the folder can be written");
+    let magnet = run(folder.path(), &["show", "a.torrent", "--magnet"]);
+    let magnet = text(&magnet.stdout).trim().to_owned();
+    let (mut seed, address) = seed(folder.path());
+    let wrong = "&so=zz&x.pe=127.0.0.1:99999&so=zz&ws=x&tr=http://me:secret@127.0.0.1:9/announce";
+    let loud = magnet.replacen("magnet:", "MAGNET:", 1) + wrong;
+    let warnings = [
+        "so: found \"zz\", expected file numbers up to 999999, as 0,2,4-6; it is ignored",
+        "x.pe: found \"127.0.0.1:99999\", expected HOST:PORT, the port from 1 to 65535; it is ignored",
+        "ws: found \"x\", expected an http:// or https:// URL; it is ignored",
+        "tracker http://…@127.0.0.1:9/announce: expected no user name before the host; it is not asked",
+    ];
+    let warned = |said: &str| -> Vec<String> {
+        let lines = said.lines().filter_map(|line| line.strip_prefix("warning: "));
+        lines.map(str::to_owned).collect()
+    };
+    let options = [&["--peer", &address, "-o", "new"], &LOOPBACK[..], ALONE].concat();
+    let output = run(folder.path(), &[&["download", loud.as_str()], &options[..]].concat());
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(warned(&said), warnings);
+    assert!(!said.contains("secret"), "{said}");
+    let shown = run(folder.path(), &["show", &loud]);
+    assert_eq!(warned(&text(&shown.stderr)), warnings[..3]);
+    seed.kill().and_then(|()| seed.wait().map(drop)).expect("it runs");
+
+    // The same of a torrent file whose nodes are none.
+    let file = fs::read(folder.path().join("a.torrent")).expect("it was made");
+    let nodes = b"5:nodesll9:127.0.0.1i9eee";
+    let at = file.windows(nodes.len()).position(|part| part == nodes).expect("it has a node");
+    let bad = [&file[..at], b"5:nodesll1:ai0eee", &file[at + nodes.len()..]].concat();
+    fs::write(folder.path().join("b.torrent"), bad).expect("the folder can be written");
+    let output = run(folder.path(), &["verify", "b.torrent", "--data", "."]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let port = "nodes[0]: found \"a:0\", expected a host and a port from 1 to 65535; it is ignored";
+    assert_eq!(warned(&said), [port]);
+    // A private torrent without a tracker is worth a word as well.
+    let output = run(folder.path(), &["create", "file", "-o", "c.torrent", "--private"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(warned(&text(&output.stderr))[0].starts_with("--private without --tracker: "));
+}
+
 /// A longer file of that name is somebody else's, an empty file of the torrent or not.
 #[test]
 fn a_longer_file_of_that_name_is_named_and_kept() {

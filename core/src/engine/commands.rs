@@ -14,7 +14,7 @@ use crate::dht::{self, AnnouncePort, Lookup};
 use crate::event::{CommandError, Done, Event, PeerSource};
 use crate::id::InfoHashes;
 use crate::io::{AddTorrent, Command, Outbox, Source, Tag, TorrentId};
-use crate::metainfo::{Info, Magnet, Version};
+use crate::metainfo::{Ignored, Info, Magnet, Version};
 use crate::swarm;
 
 /// How far a shutdown has come.
@@ -205,6 +205,9 @@ impl Engine {
         };
         let number = self.torrents_added;
         let torrent = self.add_swarm(hashes, parsed.info, options, out);
+        for ignored in parsed.ignored.into_iter().map(Box::new) {
+            self.emit(Event::Ignored { torrent, ignored }, out);
+        }
         self.add_trackers(torrent, hashes.short(), number, parsed.trackers, out);
         self.peers_found(torrent, PeerSource::Manual, &add.peers);
         let hints = usize::from(self.config.limits.max_hints);
@@ -302,6 +305,7 @@ struct Parsed {
     nodes: Vec<(String, u16)>,
     trackers: Vec<Vec<String>>,
     select: Vec<u32>,
+    ignored: Vec<Ignored>,
 }
 
 impl Parsed {
@@ -317,6 +321,7 @@ impl Parsed {
                     nodes: magnet.nodes,
                     trackers: magnet.trackers,
                     select: magnet.select,
+                    ignored: magnet.ignored,
                 }
             }
             Source::Torrent(torrent) => Self {
@@ -326,6 +331,7 @@ impl Parsed {
                 nodes: torrent.nodes.clone(),
                 trackers: torrent.trackers.clone(),
                 select: Vec::new(),
+                ignored: torrent.ignored.clone(),
             },
         })
     }

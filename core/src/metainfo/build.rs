@@ -392,6 +392,7 @@ impl Torrent {
             created_by: None,
             creation_date: None,
             piece_layers: BTreeMap::new(),
+            ignored: Vec::new(),
         }
     }
 

@@ -1,13 +1,19 @@
+#[cfg(test)]
+mod tests;
+
 use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 
+use super::Ignored;
 use crate::id::{InfoHashes, decode_hex, write_hex};
 
 /// Largest file index a link may select; larger ones are ignored.
 const MAX_SELECTED: u32 = 999_999;
+/// What `so` should hold.
+const SELECTION: &str = "file numbers up to 999999, as 0,2,4-6";
 /// Longest link accepted, bytes.
 const MAX_LENGTH: usize = 1 << 20;
 
@@ -28,6 +34,8 @@ pub struct Magnet {
     pub nodes: Vec<(String, u16)>,
     /// `so`: indices of the files wanted, ascending; empty means all.
     pub select: Vec<u32>,
+    /// Parts that cannot be read.
+    pub ignored: Vec<Ignored>,
 }
 
 /// Why a magnet link is refused.
@@ -93,15 +101,17 @@ impl Magnet {
             peers: Vec::new(),
             nodes: Vec::new(),
             select: Vec::new(),
+            ignored: Vec::new(),
         }
     }
 
     /// Reads a magnet link, or a bare info-hash: 40 or 64 hexadecimal digits, or 32 of base32.
     ///
-    /// What is unknown or wrong beside the hashes is ignored.
+    /// Keys that are unknown are passed over; what is wrong beside a hash that is right is in
+    /// [`Magnet::ignored`].
     ///
     /// # Errors
-    /// What is wrong with the scheme or the hashes.
+    /// What is wrong with the scheme, or with the hashes if none is right.
     pub fn parse(text: &str) -> Result<Self, MagnetError> {
         if text.len() > MAX_LENGTH {
             return Err(MagnetError::TooLong);
@@ -114,7 +124,7 @@ impl Magnet {
         let mut offset = start;
         for pair in text[start..].split('&') {
             if let Some((key, value)) = pair.split_once('=') {
-                reader.pair(&key.to_ascii_lowercase(), value, offset + key.len() + 1)?;
+                reader.pair(&key.to_ascii_lowercase(), value, offset + key.len() + 1);
             }
             offset += pair.len() + 1;
         }
@@ -168,12 +178,20 @@ struct Reader {
     peers: Vec<(String, u16)>,
     nodes: Vec<(String, u16)>,
     select: BTreeSet<u32>,
+    ignored: Vec<Ignored>,
+    /// What is wrong with the first hash that is none.
+    wrong: Option<MagnetError>,
 }
 
 impl Reader {
-    fn pair(&mut self, key: &str, value: &str, offset: usize) -> Result<(), MagnetError> {
+    fn pair(&mut self, key: &str, value: &str, offset: usize) {
         if key == "xt" || key.strip_prefix("xt.").is_some_and(is_number) {
-            return self.hash(value, offset);
+            if let Err(error) = self.hash(value, offset) {
+                let expected = "urn:btih: or urn:btmh: and an info-hash";
+                Ignored::text(key, value, expected).tell(&mut self.ignored);
+                self.wrong.get_or_insert(error);
+            }
+            return;
         }
         let text = || unescape(value).unwrap_or_else(|_| value.to_string());
         match key {
@@ -183,10 +201,30 @@ impl Reader {
                     unescape(&spaced).unwrap_or(spaced)
                 });
             }
-            "ws" => self.web_seeds.push(text()),
-            "x.pe" => self.peers.extend(host_port(&text())),
-            "dht" => self.nodes.extend(host_port(&text())),
-            "so" => select(&text(), &mut self.select),
+            "ws" => {
+                let url = text();
+                match is_web_seed(&url) {
+                    true => self.web_seeds.push(url),
+                    false => self.ignore(key, &url, "an http:// or https:// URL"),
+                }
+            }
+            "x.pe" | "dht" => {
+                let text = text();
+                match (host_port(&text), key) {
+                    (Some(peer), "x.pe") => self.peers.push(peer),
+                    (Some(node), _) => self.nodes.push(node),
+                    (None, _) => self.ignore(key, &text, "HOST:PORT, the port from 1 to 65535"),
+                }
+            }
+            "so" => {
+                let text = text();
+                for item in text.split(',').filter(|item| !item.is_empty()) {
+                    match select(item) {
+                        Some(files) => self.select.extend(files),
+                        None => self.ignore(key, item, SELECTION),
+                    }
+                }
+            }
             _ if key == "tr" || key.strip_prefix("tr.").is_some_and(is_number) => {
                 let url = text();
                 if !url.is_empty() && self.known.insert(url.clone()) {
@@ -195,7 +233,10 @@ impl Reader {
             }
             _ => {}
         }
-        Ok(())
+    }
+
+    fn ignore(&mut self, key: &str, found: &str, expected: &str) {
+        Ignored::text(key, found, expected).tell(&mut self.ignored);
     }
 
     fn hash(&mut self, value: &str, offset: usize) -> Result<(), MagnetError> {
@@ -222,14 +263,16 @@ impl Reader {
     }
 
     fn finish(self) -> Result<Magnet, MagnetError> {
+        let wrong = self.wrong.unwrap_or(MagnetError::MissingInfoHash);
         Ok(Magnet {
-            hashes: InfoHashes::new(self.v1, self.v2).ok_or(MagnetError::MissingInfoHash)?,
+            hashes: InfoHashes::new(self.v1, self.v2).ok_or(wrong)?,
             name: self.name.filter(|name| !name.is_empty()),
             trackers: self.trackers,
             web_seeds: self.web_seeds,
             peers: self.peers,
             nodes: self.nodes,
             select: self.select.into_iter().collect(),
+            ignored: self.ignored,
         })
     }
 }
@@ -314,20 +357,28 @@ fn is_host_name(host: &str) -> bool {
     !host.is_empty() && host.len() <= 253 && host.chars().all(usable)
 }
 
-/// Adds the indices of `0,2,4-6`; items that are none are left out.
-fn select(text: &str, out: &mut BTreeSet<u32>) {
+/// Whether a web seed can be at `url` (BEP 19).
+fn is_web_seed(url: &str) -> bool {
+    let rest = |scheme: &str| {
+        let head = url.get(..scheme.len())?;
+        head.eq_ignore_ascii_case(scheme)
+            .then(|| &url[scheme.len()..])
+    };
+    let rest = rest("http://").or_else(|| rest("https://"));
+    rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_alphanumeric() || first == '['))
+}
+
+/// The indices of `2` or `4-6`.
+fn select(item: &str) -> Option<core::ops::RangeInclusive<u32>> {
     let number = |text: &str| {
         let index = is_number(text)
             .then(|| text.parse::<u32>().ok())
             .flatten()?;
         (index <= MAX_SELECTED).then_some(index)
     };
-    for item in text.split(',') {
-        let (first, last) = item.split_once('-').unwrap_or((item, item));
-        if let (Some(first), Some(last)) = (number(first), number(last)) {
-            out.extend(first..=last);
-        }
-    }
+    let (first, last) = item.split_once('-').unwrap_or((item, item));
+    let (first, last) = (number(first)?, number(last)?);
+    (first <= last).then_some(first..=last)
 }
 
 impl fmt::Display for Magnet {
@@ -408,199 +459,4 @@ fn write_ranges(f: &mut fmt::Formatter<'_>, mut indices: &[u32]) -> fmt::Result 
         indices = &indices[run..];
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use quickcheck::quickcheck;
-    use std::format;
-
-    const CD: &str = "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd";
-    const V2: &str = "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd";
-
-    fn parse(query: &str) -> Magnet {
-        Magnet::parse(&format!("magnet:?{query}")).expect(query)
-    }
-
-    fn with_hash(query: &str) -> Magnet {
-        let magnet = parse(&format!("xt=urn:btih:{CD}&{query}"));
-        assert_eq!(magnet.hashes.v1(), Some([0xcd; 20]));
-        magnet
-    }
-
-    #[test]
-    fn hashes_in_all_forms() {
-        let v1 = |query: &str| {
-            let magnet = parse(query);
-            assert_eq!(magnet.hashes.v2(), None, "{query}");
-            magnet.hashes.v1()
-        };
-        assert_eq!(v1(&format!("xt=urn%3Abtih%3A{CD}")), Some([0xcd; 20]));
-        assert_eq!(
-            v1(&format!("xt=urn:btih:{}%64", &CD[..39])),
-            Some([0xcd; 20])
-        );
-        assert_eq!(v1(&format!("\"foo=bar&xt=urn:btih:{CD}")), Some([0xcd; 20]));
-        assert_eq!(
-            v1("xt=urn:btih:MFRGCYTBMJQWEYLCMFRGCYTBMJQWEYLC"),
-            Some(*b"abababababababababab")
-        );
-        let v2_only = parse(&format!("xt=urn:btmh:1220{V2}")).hashes;
-        assert_eq!((v2_only.v1(), v2_only.v2()), (None, Some([0xcd; 32])));
-        let hybrid = parse(&format!("xt=urn:btmh:1220{V2}&xt=urn:btih:{CD}")).hashes;
-        assert_eq!(
-            (hybrid.v1(), hybrid.v2()),
-            (Some([0xcd; 20]), Some([0xcd; 32]))
-        );
-
-        let hex = "d2354010a3ca4ade5b7427bb093a62a3899ff381";
-        let base32 = "2I2UAEFDZJFN4W3UE65QSOTCUOEZ744B";
-        let bare = Magnet::parse(hex).expect("bare hex");
-        assert_eq!(crate::id::hex(&bare.hashes.v1().expect("v1")), hex);
-        for same in [
-            base32,
-            &base32.to_lowercase(),
-            &hex.to_uppercase(),
-            &format!("magnet:?xt=urn:btih:{base32}"),
-            &format!("magnet:///?xt=urn:btih:{hex}"),
-            &format!("MAGNET:?xt=URN:BTIH:{hex}"),
-            &format!("magnet:?&empty&=&xt.1=urn:btih:{hex}&empty="),
-        ] {
-            assert_eq!(Magnet::parse(same), Ok(bare.clone()), "{same}");
-        }
-        let v2 = Magnet::parse(V2).expect("bare v2");
-        assert_eq!(v2.hashes.v2(), Some([0xcd; 32]));
-        assert_eq!(Magnet::parse(&format!("1220{V2}")), Ok(v2));
-    }
-
-    #[test]
-    fn wrong_links_are_refused() {
-        let error = |query: &str| Magnet::parse(&format!("magnet:?{query}")).expect_err(query);
-        let z = "z".repeat(40);
-        for hash in [
-            format!("urn:btmh:1221{V2}"),
-            format!("urn:btmh:1220{}", &V2[..62]),
-            format!("urn:btmh:1220{}", "x".repeat(64)),
-            "urn:btih:abababab".to_string(),
-            format!("urn:btih:{}", &CD[..22]),
-            format!("urn:btih: {CD}"),
-            format!("urn:btih: {}", &CD[1..]),
-            format!("urn:btih:{z}"),
-        ] {
-            let found = hash.clone();
-            let expected = MagnetError::InvalidInfoHash { found, offset: 11 };
-            assert_eq!(error(&format!("xt={hash}")), expected);
-        }
-        let escape = MagnetError::InvalidEscape { offset: 14 };
-        assert_eq!(error(&format!("xt=urn%%3Abtih%3A{CD}")), escape);
-        assert_eq!(
-            error("dn=foo&dht=127.0.0.1:43"),
-            MagnetError::MissingInfoHash
-        );
-        assert_eq!(
-            error("xt=blah&dn=foo&dht=127.0.0.1:43"),
-            MagnetError::MissingInfoHash
-        );
-        for text in [
-            "",
-            "magnet:",
-            "http://a/?xt=urn:btih:",
-            &z,
-            "magnet:é?x",
-            "magné:?",
-        ] {
-            assert_eq!(Magnet::parse(text), Err(MagnetError::NotAMagnet), "{text}");
-        }
-    }
-
-    #[test]
-    fn the_other_keys() {
-        let magnet = parse(&format!(
-            "XT=urn:btih:{CD}&dN=foo+b%61r&Ws=http://foo.com/bar"
-        ));
-        assert_eq!(magnet.name.as_deref(), Some("foo bar"));
-        assert_eq!(magnet.web_seeds, ["http://foo.com/bar"]);
-
-        let magnet = with_hash("tr=http://1&tr=http://2&tr=http://3&tr=http://3");
-        assert_eq!(magnet.trackers, [["http://1"], ["http://2"], ["http://3"]]);
-        let magnet = with_hash("tr.0=udp://1&tr.1=http://2&tr=http://3&tr.a=http://4");
-        assert_eq!(magnet.trackers, [["udp://1"], ["http://2"], ["http://3"]]);
-
-        let owned = |rows: &[(&str, u16)]| -> Vec<(String, u16)> {
-            rows.iter()
-                .map(|(host, port)| (host.to_string(), *port))
-                .collect()
-        };
-        let magnet =
-            with_hash("x.pe=127.0.0.1:43&x.pe=<invalid1>&x.pe=<invalid2>:100&x.pe=[::1]:45");
-        assert_eq!(magnet.peers, owned(&[("127.0.0.1", 43), ("::1", 45)]));
-        let magnet = with_hash("dht=127.0.0.1:43&dht=10.0.0.1:1337&dht=a.b:0&dht=a.b:65536");
-        assert_eq!(
-            magnet.nodes,
-            owned(&[("127.0.0.1", 43), ("10.0.0.1", 1337)])
-        );
-    }
-
-    #[test]
-    fn selections() {
-        for (query, expected) in [
-            ("so=0,2,4,6-8", &[0, 2, 4, 6, 7, 8][..]),
-            ("so=0,2-4,3-5", &[0, 2, 3, 4, 5]),
-            ("so=2-4&dn=foo&so=1", &[1, 2, 3, 4]),
-            ("so=7-4,100000000&dn=foo&so=10", &[10]),
-            ("so=-4&so=1", &[1]),
-            ("so=3-&so=1", &[1]),
-            ("so=a&so=1", &[1]),
-            ("so=&so=,,1", &[1]),
-            ("so=\"1,2\"", &[]),
-            ("so=&so=", &[]),
-            ("so=99999999999999999999,0-4294967295", &[]),
-        ] {
-            assert_eq!(with_hash(query).select, expected, "{query}");
-        }
-    }
-
-    #[test]
-    fn links_are_written() {
-        let v2 = InfoHashes::new(None, Some([b'a'; 32])).expect("one");
-        let expected = format!("magnet:?xt=urn:btmh:1220{}", "61".repeat(32));
-        assert_eq!(Magnet::new(v2).to_string(), expected);
-        let hybrid = InfoHashes::new(Some([b'a'; 20]), Some([b'b'; 32])).expect("two");
-        let expected = format!(
-            "magnet:?xt=urn:btih:{}&xt=urn:btmh:1220{}",
-            "61".repeat(20),
-            "62".repeat(32)
-        );
-        assert_eq!(Magnet::new(hybrid).to_string(), expected);
-
-        let magnet =
-            with_hash("dn=a%26b%20%2B&tr=http://1/?a%3Db&x.pe=[::1]:45&dht=r.example:1&so=1,3-5");
-        let text = magnet.to_string();
-        assert!(text.ends_with(
-            "&dn=a%26b%20%2B&tr=http%3A%2F%2F1%2F%3Fa%3Db&x.pe=[::1]:45&dht=r.example:1&so=1,3-5"
-        ));
-        assert_eq!(Magnet::parse(&text), Ok(magnet));
-    }
-
-    quickcheck! {
-        fn any_text_is_survived(text: String, query: bool) -> bool {
-            let text = if query { format!("magnet:?xt=urn:btih:{CD}&{text}") } else { text };
-            match Magnet::parse(&text) {
-                Ok(magnet) => Magnet::parse(&magnet.to_string()) == Ok(magnet),
-                Err(error) => !error.to_string().is_empty(),
-            }
-        }
-
-        fn written_links_are_read(name: String, tracker: String, seed: String, v2: bool, so: Vec<u16>) -> bool {
-            let mut magnet = Magnet::new(
-                InfoHashes::new(Some([7; 20]), v2.then_some([9; 32])).expect("one"),
-            );
-            magnet.name = Some(name).filter(|name| !name.is_empty());
-            magnet.trackers.extend((!tracker.is_empty()).then(|| Vec::from([tracker])));
-            magnet.web_seeds = Vec::from([seed]);
-            magnet.select = so.into_iter().map(u32::from).collect::<BTreeSet<_>>().into_iter().collect();
-            Magnet::parse(&magnet.to_string()) == Ok(magnet)
-        }
-    }
 }

@@ -12,6 +12,7 @@ use crate::id::InfoHashes;
 mod build;
 mod error;
 mod hashing;
+mod ignored;
 mod info;
 mod layout;
 mod magnet;
@@ -23,6 +24,7 @@ mod tree;
 pub use build::{BuildError, Hashes, Plan, Source, Stretch, auto_piece_length};
 pub use error::MetainfoError;
 pub use hashing::{Part, PieceHash, PieceHasher};
+pub use ignored::Ignored;
 pub use info::Rules;
 pub use layout::{Span, Spans};
 pub use magnet::{Magnet, MagnetError};
@@ -110,6 +112,8 @@ pub struct Torrent {
     pub creation_date: Option<i64>,
     /// Piece layers by file root (BEP 52), validated against the roots.
     pub piece_layers: BTreeMap<[u8; 32], Bytes>,
+    /// Nodes, trackers and web seeds that cannot be read.
+    pub ignored: Vec<Ignored>,
 }
 
 impl Info {

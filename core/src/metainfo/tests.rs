@@ -138,10 +138,56 @@ fn the_outer_part_is_read() {
         Ok(parsed.magnet())
     );
     assert_eq!(Torrent::parse(parsed.to_bytes().into()), Ok(parsed));
+}
 
-    let wrong = format!("d4:info{info}5:nodesll1:ai65536eeee");
-    let error = Torrent::parse(Bytes::from(wrong.into_bytes())).expect_err("no such port");
-    assert_eq!(error.key, "nodes[0]");
+#[test]
+fn sources_that_cannot_be_read_are_told_and_the_torrent_is_of_use() {
+    let info = "d6:lengthi1e4:name1:a12:piece lengthi16e6:pieces20:xxxxxxxxxxxxxxxxxxxxe";
+    let parse = |before: &str, after: &str| {
+        let file = format!("d{before}4:info{info}{after}e");
+        let torrent = Torrent::parse(Bytes::from(file.into_bytes())).expect("a torrent");
+        let told: Vec<String> = torrent.ignored.iter().map(ToString::to_string).collect();
+        (torrent, told)
+    };
+    let port = "expected a host and a port from 1 to 65535; it is ignored";
+    let (torrent, told) = parse("", "5:nodesll1:ai65536eel1:bi0eel1:ci1eei7el0:i1eee");
+    assert_eq!(torrent.nodes, [("c".to_string(), 1)]);
+    assert_eq!(
+        told,
+        [
+            format!("nodes[0]: found \"a:65536\", {port}"),
+            format!("nodes[1]: found \"b:0\", {port}"),
+            format!("nodes[3]: found the number 7, {port}"),
+            format!("nodes[4]: found a list, {port}"),
+        ]
+    );
+    let (torrent, told) = parse("", "5:nodes4:a:80");
+    assert!(torrent.nodes.is_empty());
+    let list = "nodes: found the string \"a:80\", expected a list of [host, port]; it is ignored";
+    assert_eq!(told, [list]);
+    let url = "expected a URL: a string in UTF-8; it is ignored";
+    let (torrent, told) = parse(
+        "8:announce8:http://a13:announce-listli7eli8e8:http://be8:http://ce",
+        "8:url-listi9e",
+    );
+    assert_eq!(torrent.trackers, [["http://b"], ["http://c"]]);
+    assert_eq!(
+        told,
+        [
+            format!("announce-list[0]: found the number 7, {url}"),
+            format!("announce-list[1][0]: found the number 8, {url}"),
+            format!("url-list: found the number 9, {url}"),
+        ]
+    );
+    // Where no URL of the list can be read, the single one counts.
+    let (torrent, told) = parse("8:announce8:http://a13:announce-listi7e", "");
+    assert_eq!((torrent.trackers.len(), told.len()), (1, 1));
+    let (torrent, told) = parse("8:announcei1e", "");
+    assert_eq!((torrent.trackers.len(), told.len()), (0, 1));
+    // What is written again has no trace of it.
+    let (mut torrent, _) = parse("", "5:nodesl1:al1:ci1eee");
+    torrent.ignored.clear();
+    assert_eq!(Torrent::parse(torrent.to_bytes().into()), Ok(torrent));
 }
 
 #[test]

@@ -5,11 +5,12 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt::Display;
 
 use bytes::Bytes;
 
 use super::info::{self, Rules, layer_sizes};
-use super::{Info, Magnet, MetainfoError, Torrent, merkle};
+use super::{Ignored, Info, Magnet, MetainfoError, Torrent, merkle};
 use crate::bencode::{self, Dict, Value};
 
 /// Most DHT nodes, trackers and web seeds kept, of each.
@@ -44,15 +45,17 @@ impl Torrent {
             .ok_or_else(|| MetainfoError::missing("info", dict, "a dictionary"))?;
         let info = info::read(value, bytes.slice(value.range()), rules)?;
         let piece_layers = read_layers(dict, &info, &bytes)?;
+        let mut ignored = Vec::new();
         Ok(Self {
             info: Arc::new(info),
-            nodes: read_nodes(dict)?,
-            trackers: read_trackers(dict)?,
-            web_seeds: read_web_seeds(dict)?,
+            nodes: read_nodes(dict, &mut ignored),
+            trackers: read_trackers(dict, &mut ignored),
+            web_seeds: read_web_seeds(dict, &mut ignored),
             comment: text_of(dict, b"comment.utf-8").or_else(|| text_of(dict, b"comment")),
             created_by: text_of(dict, b"created by"),
             creation_date: dict.int(b"creation date"),
             piece_layers,
+            ignored,
         })
     }
 
@@ -79,91 +82,102 @@ fn text_of(dict: Dict<'_, '_>, key: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(bytes).into_owned())
 }
 
-fn text(value: Value<'_, '_>, key: impl core::fmt::Display) -> Result<String, MetainfoError> {
-    value
-        .as_str()
-        .map(|text| text.trim().to_string())
-        .ok_or_else(|| MetainfoError::wrong(key, value, "a string in UTF-8"))
+/// What is ignored of a torrent: it can do without any one of its sources of peers.
+type Told = Vec<Ignored>;
+
+fn ignore(told: &mut Told, key: impl Display, value: Value<'_, '_>, expected: &str) {
+    Ignored::from(MetainfoError::wrong(key, value, expected)).tell(told);
 }
 
-fn read_nodes(dict: Dict<'_, '_>) -> Result<Vec<(String, u16)>, MetainfoError> {
-    let Some(value) = dict.find(b"nodes") else {
-        return Ok(Vec::new());
+/// The URL that `value` is.
+fn url(value: Value<'_, '_>, key: impl Display, told: &mut Told) -> Option<String> {
+    let Some(text) = value.as_str() else {
+        ignore(told, key, value, "a URL: a string in UTF-8");
+        return None;
     };
-    let list = value
-        .as_list()
-        .ok_or_else(|| MetainfoError::wrong("nodes", value, "a list of [host, port]"))?;
+    Some(text.trim().to_string()).filter(|url| !url.is_empty())
+}
+
+fn read_nodes(dict: Dict<'_, '_>, told: &mut Told) -> Vec<(String, u16)> {
+    let Some(value) = dict.find(b"nodes") else {
+        return Vec::new();
+    };
+    let Some(list) = value.as_list() else {
+        ignore(told, "nodes", value, "a list of [host, port]");
+        return Vec::new();
+    };
     let mut nodes = Vec::new();
     for (index, value) in list.iter().enumerate().take(MAX_SOURCES) {
         let pair = value.as_list().filter(|pair| pair.len() == 2);
         let host = pair.and_then(|pair| pair.get(0)).and_then(Value::as_str);
         let port = pair.and_then(|pair| pair.get(1)).and_then(Value::as_int);
-        let port = port
+        let in_range = port
             .and_then(|port| u16::try_from(port).ok())
             .filter(|port| *port != 0);
-        let (Some(host), Some(port)) = (host.filter(|host| !host.is_empty()), port) else {
-            let key = format!("nodes[{index}]");
-            return Err(MetainfoError::wrong(
-                key,
-                value,
-                "a host and a port from 1 to 65535",
-            ));
-        };
-        nodes.push((host.to_string(), port));
+        let expected = "a host and a port from 1 to 65535";
+        match (host.filter(|host| !host.is_empty()), port, in_range) {
+            (Some(host), _, Some(port)) => nodes.push((host.to_string(), port)),
+            (Some(host), Some(port), None) => {
+                let key = format!("nodes[{index}]");
+                let found = format!("{host}:{port}");
+                Ignored::text(&key, &found, expected).tell(told);
+            }
+            _ => ignore(told, format_args!("nodes[{index}]"), value, expected),
+        }
     }
-    Ok(nodes)
+    nodes
 }
 
 /// BEP 12: the list where there is one, else the single `announce`.
-fn read_trackers(dict: Dict<'_, '_>) -> Result<Vec<Vec<String>>, MetainfoError> {
+fn read_trackers(dict: Dict<'_, '_>, told: &mut Told) -> Vec<Vec<String>> {
+    const KEY: &str = "announce-list";
     let mut tiers = Vec::new();
-    if let Some(value) = dict.find(b"announce-list") {
-        const KEY: &str = "announce-list";
-        let list = value
-            .as_list()
-            .ok_or_else(|| MetainfoError::wrong(KEY, value, "a list of lists of URLs"))?;
-        for (index, value) in list.iter().enumerate().take(MAX_SOURCES) {
-            let key = format!("{KEY}[{index}]");
-            let mut tier = Vec::new();
-            match value.as_list() {
-                Some(urls) => {
-                    for (index, url) in urls.iter().enumerate().take(MAX_SOURCES) {
-                        tier.push(text(url, format_args!("{key}[{index}]"))?);
-                    }
+    let value = dict.find(KEY.as_bytes());
+    let list = value.and_then(Value::as_list);
+    if let (Some(value), None) = (value, list) {
+        ignore(told, KEY, value, "a list of lists of URLs");
+    }
+    for (index, value) in list
+        .iter()
+        .flat_map(|list| list.iter())
+        .enumerate()
+        .take(MAX_SOURCES)
+    {
+        let mut tier = Vec::new();
+        match value.as_list() {
+            Some(urls) => {
+                for (place, value) in urls.iter().enumerate().take(MAX_SOURCES) {
+                    let key = format_args!("{KEY}[{index}][{place}]");
+                    tier.extend(url(value, key, told));
                 }
-                // Some programs write URLs where tiers belong.
-                None => tier.push(text(value, key)?),
             }
-            tier.retain(|url| !url.is_empty());
-            if !tier.is_empty() {
-                tiers.push(tier);
-            }
+            // Some programs write URLs where tiers belong.
+            None => tier.extend(url(value, format_args!("{KEY}[{index}]"), told)),
+        }
+        if !tier.is_empty() {
+            tiers.push(tier);
         }
     }
     if tiers.is_empty()
         && let Some(value) = dict.find(b"announce")
     {
-        let url = text(value, "announce")?;
-        tiers.extend((!url.is_empty()).then(|| Vec::from([url])));
+        let url = url(value, "announce", told);
+        tiers.extend(url.map(|url| Vec::from([url])));
     }
-    Ok(tiers)
+    tiers
 }
 
-fn read_web_seeds(dict: Dict<'_, '_>) -> Result<Vec<String>, MetainfoError> {
-    let Some(value) = dict.find(b"url-list") else {
-        return Ok(Vec::new());
+fn read_web_seeds(dict: Dict<'_, '_>, told: &mut Told) -> Vec<String> {
+    const KEY: &str = "url-list";
+    let Some(value) = dict.find(KEY.as_bytes()) else {
+        return Vec::new();
     };
-    let mut seeds = Vec::new();
-    match value.as_list() {
-        Some(list) => {
-            for (index, url) in list.iter().enumerate().take(MAX_SOURCES) {
-                seeds.push(text(url, format_args!("url-list[{index}]"))?);
-            }
-        }
-        None => seeds.push(text(value, "url-list")?),
-    }
-    seeds.retain(|url| !url.is_empty());
-    Ok(seeds)
+    let Some(list) = value.as_list() else {
+        return url(value, KEY, told).into_iter().collect();
+    };
+    let urls = list.iter().enumerate().take(MAX_SOURCES);
+    urls.filter_map(|(index, value)| url(value, format_args!("{KEY}[{index}]"), told))
+        .collect()
 }
 
 /// Reads the layers there are and checks them against the roots. A torrent saved from metadata

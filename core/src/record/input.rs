@@ -14,7 +14,7 @@ use crate::io::{
     SocketId, Source,
 };
 use crate::metadata::Checked;
-use crate::metainfo::{Info, Rules, Torrent};
+use crate::metainfo::{Ignored, Info, Rules, Torrent};
 use crate::resume::Resume;
 
 /// An input that owns its bytes.
@@ -293,6 +293,11 @@ codec_struct!(Signed {
     seq,
     salt,
 });
+codec_struct!(Ignored {
+    part,
+    found,
+    expected,
+});
 codec_struct!(Torrent {
     info,
     nodes,
@@ -302,6 +307,7 @@ codec_struct!(Torrent {
     created_by,
     creation_date,
     piece_layers,
+    ignored,
 });
 codec_struct!(Resume {
     info_hash,
@@ -419,6 +425,14 @@ mod tests {
                 creation_date: self.flag.then_some(-(self.number as i64)),
                 piece_layers: (0..self.kind % 3)
                     .map(|layer| ([layer; 32], self.bytes.clone().into()))
+                    .collect(),
+                ignored: text()
+                    .into_iter()
+                    .map(|part| Ignored {
+                        found: part.clone(),
+                        expected: self.text.clone(),
+                        part,
+                    })
                     .collect(),
             }
         }

@@ -107,7 +107,13 @@ fn thousandths(text: &str) -> Option<u64> {
 /// What was expected.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
-        format!("expected IP:PORT as 192.0.2.1:6881 or [2001:db8::1]:6881, not \"{text}\"")
+        let expected = "expected IP:PORT as 192.0.2.1:6881 or [2001:db8::1]:6881";
+        match text.parse::<HostPort>() {
+            Ok(named) if named.literal().is_none() => {
+                format!("{expected}, not \"{text}\": names of hosts are not looked up here")
+            }
+            _ => format!("{expected}, not \"{text}\""),
+        }
     })
 }
 
@@ -390,6 +396,14 @@ mod tests {
         ] {
             assert!(wrong.parse::<HostPorts>().is_err(), "{wrong}");
         }
+        // Where a name is not looked up, it is said that it is not.
+        let named = dialable("router.bittorrent.com:6881").unwrap_err();
+        assert!(
+            named
+                .ends_with("\"router.bittorrent.com:6881\": names of hosts are not looked up here")
+        );
+        let wrong = dialable("1.2.3:4").unwrap_err();
+        assert!(wrong.ends_with("not \"1.2.3:4\""), "{wrong}");
         assert!(dialable("0.0.0.0:1").is_err() && dialable("127.0.0.1:0").is_err());
     }
 

@@ -17,7 +17,8 @@ use crate::error::Failure;
 use crate::state::StateDir;
 pub use table::SourceTable;
 pub use text::{
-    bytes, close_reason, duration, job_error, printable, source_name, status_name, tracker_name,
+    bytes, close_reason, count, duration, job_error, printable, source_name, status_name,
+    tracker_name,
 };
 
 /// Seconds between plain progress lines off a terminal.
@@ -133,11 +134,16 @@ impl Reporter {
         self.failures += 1;
     }
 
+    /// What is not as it should be and stops nothing.
+    pub fn warning(&self, kind: &str, message: &str) {
+        self.event("error", json!({ "kind": kind, "message": message }));
+        self.suspended(|| note(&format!("warning: {message}")));
+    }
+
     /// That nothing can be saved in `state`, once: it stops nothing, but the next start will miss it.
     pub fn trouble(&self, state: Option<&StateDir>) {
         if let Some(message) = state.and_then(StateDir::trouble) {
-            self.event("error", json!({ "kind": "state", "message": message }));
-            self.suspended(|| note(&format!("warning: {message}")));
+            self.warning("state", &message);
         }
     }
 
@@ -230,11 +236,10 @@ fn plain_line(name: &str, stats: &TorrentStats) -> String {
 
 fn figures(stats: &TorrentStats) -> String {
     let rates = format!(
-        "{}/s down, {}/s up, {} {}",
+        "{}/s down, {}/s up, {}",
         bytes(stats.down_rate),
         bytes(stats.up_rate),
-        stats.peers,
-        if stats.peers == 1 { "peer" } else { "peers" },
+        count(stats.peers, "peer"),
     );
     let percent = |stats: &TorrentStats| {
         let (done, total) = (u128::from(stats.done), u128::from(stats.total.max(1)));
@@ -244,10 +249,10 @@ fn figures(stats: &TorrentStats) -> String {
         TorrentState::Metadata => format!("fetching metadata, {rates}"),
         TorrentState::Checking => format!("checking {}%", percent(stats)),
         TorrentState::Seeding => format!(
-            "seeding, {} uploaded, {}/s up, {} peers",
+            "seeding, {} uploaded, {}/s up, {}",
             bytes(stats.uploaded),
             bytes(stats.up_rate),
-            stats.peers
+            count(stats.peers, "peer")
         ),
         TorrentState::Stopped => "stopping".into(),
         TorrentState::Downloading => {

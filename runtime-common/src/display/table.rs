@@ -87,7 +87,18 @@ impl SourceTable {
         });
         let trackers = self.trackers.iter();
         // Which tracker told of a connected peer is not known.
-        let trackers = trackers.map(|(url, row)| (tracker_name(url), row, None));
+        let mut names: BTreeMap<String, u32> = BTreeMap::new();
+        let trackers = trackers.map(|(url, row)| {
+            let name = tracker_name(url);
+            // Those that differ in what is not shown are told apart by a number.
+            let seen = names.entry(name.clone()).or_default();
+            *seen += 1;
+            let name = match *seen {
+                1 => name,
+                number => format!("{name} ({number})"),
+            };
+            (name, row, None)
+        });
         let rows: Vec<(String, &Row, Option<u32>)> = sources.chain(trackers).collect();
         let names = rows.iter().map(|(name, ..)| name.chars().count());
         let width = names.max().unwrap_or(0).max(10);
@@ -157,7 +168,7 @@ mod tests {
             .lines()
             .map(|line| line.split_whitespace().collect())
             .collect();
-        assert_eq!(rows[1][..2], ["https://t.example", "idle"]);
+        assert_eq!(rows[1][..2], ["https://t.example/…/announce?…", "idle"]);
         assert_eq!(rows[1][rows[1].len() - 3..], ["7", "5", "-"]);
         assert_eq!(rows[2], ["udp://[::1]:80", "failed", "-", "-", "0", "-"]);
         for n in 0..2 * MAX_TRACKERS {

@@ -63,15 +63,44 @@ pub fn source_name(source: PeerSource) -> &'static str {
     }
 }
 
-/// A tracker for people: how, and which host. The rest of its URL may be a secret.
+/// A tracker for people: how, which host and port, and of its path what cannot be a secret of its
+/// user: names that trackers have everywhere, and elements too short to be one.
 #[must_use]
 pub fn tracker_name(url: &str) -> String {
-    let start = url.find("://").map_or(0, |at| at + 3);
+    let Some(start) = url.find("://").map(|at| at + 3) else {
+        // It is none: how it begins says which it is.
+        let end = url.find(['/', '?', '#', ':', '@']).unwrap_or(url.len());
+        let dots = if end < url.len() { "…" } else { "" };
+        let head: String = printable(&url[..end]).chars().take(40).collect();
+        return format!("{head}{dots}");
+    };
     let end = url[start..]
         .find(['/', '?', '#'])
         .map_or(url.len(), |at| start + at);
-    let name: String = printable(&url[..end]).chars().take(60).collect();
-    name
+    let (scheme, authority) = url[..end].split_at(start);
+    let host = match authority.rsplit_once('@') {
+        Some((_, host)) => format!("…@{host}"),
+        None => authority.to_owned(),
+    };
+    let path = url[end..].split(['?', '#']).next().unwrap_or_default();
+    let mut name = format!("{scheme}{host}");
+    for element in path.split('/').skip(1) {
+        name.push('/');
+        name.push_str(if is_plain(element) { element } else { "…" });
+    }
+    if end + path.len() < url.len() {
+        name.push_str("?…");
+    }
+    printable(&name).chars().take(100).collect()
+}
+
+/// Whether an element of a tracker's path says nothing about its user.
+fn is_plain(element: &str) -> bool {
+    const KNOWN: [&str; 3] = ["announce", "scrape", "tracker"];
+    const SHORT: usize = 3;
+    let (name, extension) = element.split_once('.').unwrap_or((element, ""));
+    let short = extension.len() <= SHORT + 1;
+    element.len() <= SHORT || (KNOWN.contains(&name) && short)
 }
 
 /// The state of a source, as `--json` names it.
@@ -82,6 +111,15 @@ pub fn status_name(status: SourceStatus) -> &'static str {
         SourceStatus::Working => "working",
         SourceStatus::Idle => "idle",
         SourceStatus::Failed => "failed",
+    }
+}
+
+/// So many of a thing, as `1 piece` or `2 pieces`.
+#[must_use]
+pub fn count(number: impl Into<u64>, thing: &str) -> String {
+    match number.into() {
+        1 => format!("1 {thing}"),
+        number => format!("{number} {thing}s"),
     }
 }
 
@@ -164,5 +202,42 @@ mod tests {
         assert_eq!(bytes(u64::MAX), "16 EiB");
         assert_eq!(duration(Duration::from_secs(3_900)), "1h 5m");
         assert_eq!(printable("a\u{1b}[2Jb"), "a\u{fffd}[2Jb");
+        let hops = [0u16, 1, 2].map(|hops| count(hops, "hop"));
+        assert_eq!(hops, ["0 hops", "1 hop", "2 hops"]);
+    }
+
+    #[test]
+    fn a_tracker_is_named_as_far_as_its_url_is_no_secret() {
+        for (url, name) in [
+            ("udp://t.example:80", "udp://t.example:80"),
+            (
+                "http://t.example:8080/announce",
+                "http://t.example:8080/announce",
+            ),
+            (
+                "http://t.example/a/announce.php",
+                "http://t.example/a/announce.php",
+            ),
+            (
+                "https://t.example/0123abcd/announce?pk=0123",
+                "https://t.example/…/announce?…",
+            ),
+            (
+                "https://t.example/announce/0123abcd",
+                "https://t.example/announce/…",
+            ),
+            ("https://t.example/announce.0123abcd", "https://t.example/…"),
+            ("https://t.example/announce0123abcd", "https://t.example/…"),
+            (
+                "http://me:secret@t.example/announce",
+                "http://…@t.example/announce",
+            ),
+            ("http://me:sec@ret@[::1]:80?pk=1", "http://…@[::1]:80?…"),
+            ("t.example/0123abcd", "t.example…"),
+        ] {
+            let told = tracker_name(url);
+            assert_eq!(told, name, "{url}");
+            assert!(!told.contains("0123") && !told.contains("sec"), "{told}");
+        }
     }
 }

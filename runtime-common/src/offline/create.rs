@@ -15,7 +15,7 @@ use super::encode::Outer;
 use super::nodes::nodes;
 use super::walk::{is_executable, modified, walk};
 use crate::cli::CreateArgs;
-use crate::display::{Reporter, bytes as human};
+use crate::display::{Reporter, bytes as human, count};
 use crate::error::{DONE, Failure};
 use crate::keep::Kept;
 use crate::state::{StateDir, write_atomic};
@@ -318,6 +318,13 @@ pub fn create_command(args: CreateArgs) -> Result<u8, Failure> {
         )));
     }
     let report = Reporter::new(args.output_args);
+    if args.private && args.tracker.is_empty() {
+        report.warning(
+            "private",
+            "--private without --tracker: nobody will find peers of it but by --peer, since a \
+             private torrent uses neither DHT, peer exchange nor local discovery",
+        );
+    }
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let plan = CreatePlan {
         path: args.path.clone(),
@@ -350,11 +357,11 @@ pub fn create_command(args: CreateArgs) -> Result<u8, Failure> {
     let info = &created.torrent.info;
     let files = info.files.iter().filter(|file| !file.pad).count();
     report.say(&format!(
-        "{}: {}, {files} {}, {} pieces of {}, written to {}",
+        "{}: {}, {}, {} of {}, written to {}",
         crate::display::printable(&info.name),
         human(info.content_length()),
-        if files == 1 { "file" } else { "files" },
-        info.piece_count,
+        count(files as u64, "file"),
+        count(info.piece_count, "piece"),
         human(info.piece_length.into()),
         args.output.display()
     ));

@@ -5,7 +5,7 @@ use trackerless_core::id::{InfoHashes, hex};
 use trackerless_core::metainfo::{Magnet, Torrent, Version};
 
 use crate::cli::ShowArgs;
-use crate::display::{bytes, print, printable};
+use crate::display::{bytes, note, print, printable};
 use crate::error::{DONE, Failure};
 use crate::source::Source;
 
@@ -15,6 +15,9 @@ use crate::source::Source;
 /// What is wrong with the source.
 pub fn show_command(args: &ShowArgs) -> Result<u8, Failure> {
     let source = Source::read(&args.source)?;
+    for ignored in source.ignored() {
+        note(&format!("warning: {}", printable(&ignored.to_string())));
+    }
     if args.magnet {
         print(&magnet_of(&source).to_string());
     } else if args.json {

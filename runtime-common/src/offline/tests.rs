@@ -146,6 +146,10 @@ fn names_that_are_one_file_elsewhere_are_refused() {
 fn a_link_shows_what_it_tells() {
     let text = "magnet:?xt=urn:btih:d984f67af9917b214cd8b6048ab5624c7df6a07a&dn=a%20b";
     let shown = show_json(&Source::read(text).unwrap());
+    // A scheme is read in either case.
+    let loud = text.replacen("magnet:", "MAGNET:", 1);
+    let same = show_json(&Source::read(&loud).unwrap());
+    assert_eq!(same, shown);
     assert_eq!(shown["name"], "a b");
     assert_eq!(shown["files"], serde_json::Value::Null);
     assert_eq!(

@@ -12,7 +12,7 @@ use trackerless_core::metainfo::{File, Info, Torrent, Version};
 use trackerless_core::slab::Key;
 
 use crate::cli::VerifyArgs;
-use crate::display::{Reporter, job_error, note, printable};
+use crate::display::{Reporter, count, job_error, note, printable};
 use crate::error::{DONE, FAILED, Failure, USAGE};
 use crate::session::verified;
 use crate::storage::{Storage, StorageConfig, leads_to, link_text, metadata_below};
@@ -235,6 +235,9 @@ pub fn verify_command(args: &VerifyArgs) -> Result<u8, Failure> {
     })?;
     let info = &torrent.info;
     let report = Reporter::new(args.output);
+    for ignored in &torrent.ignored {
+        report.warning("source", &printable(&ignored.to_string()));
+    }
     report.event("verified", verified(found.ok, info.piece_count));
     for (what, pieces) in [("wrong", &found.bad), ("missing", &found.missing)] {
         for &piece in pieces.iter().take(MAX_NAMED) {
@@ -268,9 +271,9 @@ pub fn verify_command(args: &VerifyArgs) -> Result<u8, Failure> {
         report.result(&format!("and {more} more files are wrong"));
     }
     report.result(&format!(
-        "{}: {} pieces right, {} wrong, {} missing",
+        "{}: {} right, {} wrong, {} missing",
         printable(&info.name),
-        found.ok,
+        count(found.ok as u64, "piece"),
         found.bad.len(),
         found.missing.len()
     ));

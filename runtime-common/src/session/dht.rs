@@ -18,7 +18,7 @@ use super::{
     Contacts, GOODBYE_SECONDS, TAG_BOOTSTRAP, TAG_LOAD, TAG_NAMES, TAG_SAVE, TAG_SHUTDOWN,
     TAG_TASK, report_listening,
 };
-use crate::display::Reporter;
+use crate::display::{Reporter, count};
 use crate::error::{DONE, FAILED, Failure, INTERRUPTED};
 use crate::host::{App, Flow, View};
 use crate::offline::table_nodes;
@@ -350,17 +350,27 @@ impl DhtApp {
             ));
         }
         self.report.event("lookup", row);
-        let found = match self.task {
-            DhtTask::Announce(..) | DhtTask::Put(..) => "stores accepted",
-            DhtTask::GetPeers(_) => "peers found",
-            DhtTask::Sample(_) => "info-hashes found",
-            DhtTask::Get(..) => "values found",
-            DhtTask::Scrape(_) => "counts found",
-            DhtTask::Run | DhtTask::Ping(_) | DhtTask::FindNode(_) => "nodes found",
+        let (thing, done) = match self.task {
+            DhtTask::Announce(..) | DhtTask::Put(..) => ("store", "accepted"),
+            DhtTask::GetPeers(_) => ("peer", "found"),
+            DhtTask::Sample(_) => ("info-hash", "found"),
+            DhtTask::Get(..) => ("value", "found"),
+            DhtTask::Scrape(_) => ("count", "found"),
+            DhtTask::Run | DhtTask::Ping(_) | DhtTask::FindNode(_) => ("node", "found"),
+        };
+        let found = |number| match (number, thing) {
+            (number, "info-hash") if number != 1 => format!("{number} info-hashes {done}"),
+            (number, thing) => format!("{} {done}", count(number, thing)),
         };
         self.report.say(&format!(
-            "{kind}: {} {found}, {} hops, {} queries, {} answers, {milliseconds:.1} ms",
-            summary.results, summary.hops, summary.queries, summary.replies
+            "{kind}: {}, {}, {}, {}, {milliseconds:.1} ms",
+            found(summary.results),
+            count(summary.hops, "hop"),
+            match summary.queries {
+                1 => "1 query".to_owned(),
+                queries => format!("{queries} queries"),
+            },
+            count(summary.replies, "answer")
         ));
         let reached = match self.task {
             DhtTask::Run | DhtTask::Ping(_) | DhtTask::FindNode(_) => summary.replies > 0,

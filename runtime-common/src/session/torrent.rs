@@ -8,15 +8,18 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use trackerless_core::engine::TorrentStats;
-use trackerless_core::event::{CommandError, Done, Event, PeerSource, Transport};
+use trackerless_core::event::{
+    CommandError, Done, Event, PeerSource, SourceStatus, TrackerSource, Transport,
+};
 use trackerless_core::io::{AddTorrent, Command, JobError, Tag, TorrentId};
 use trackerless_core::metainfo::{Info, Version};
+use trackerless_core::tracker::{TrackerUrl, UrlError};
 
 use super::{Contacts, GOODBYE_SECONDS, TAG_SAVE, TAG_SHUTDOWN, TAG_TASK, report_listening};
 use crate::cli::values::Ratio;
 use crate::display::{
-    Reporter, SourceTable, bytes, close_reason, job_error, printable, source_name, status_name,
-    tracker_name,
+    Reporter, SourceTable, bytes, close_reason, count, job_error, printable, source_name,
+    status_name, tracker_name,
 };
 use crate::error::{DONE, Failure, INTERRUPTED};
 use crate::host::{App, Flow, View};
@@ -133,11 +136,11 @@ impl TorrentApp {
             }),
         );
         let what = format!(
-            "{}: {}, {files} {}, {} pieces of {}",
+            "{}: {}, {}, {} of {}",
             self.plan.name,
             bytes(size),
-            if files == 1 { "file" } else { "files" },
-            info.piece_count,
+            count(files as u64, "file"),
+            count(info.piece_count, "piece"),
             bytes(info.piece_length.into()),
         );
         let Goal::Metadata(path) = &self.plan.goal else {
@@ -167,24 +170,28 @@ impl TorrentApp {
         self.report.event("verified", verified(ok, pieces));
         if self.plan.goal != Goal::Seed {
             if ok > 0 || bad > 0 {
-                self.report
-                    .say(&format!("{ok} pieces are on disk already, {bad} are wrong"));
+                self.report.say(&format!(
+                    "{ok} of {} here already, {bad} wrong",
+                    count(pieces, "piece")
+                ));
             }
             return Flow::Continue;
         }
         let stats = self.torrent.and_then(|torrent| view.torrent(torrent));
         if bad == 0 && stats.is_none_or(|stats| stats.done >= stats.total) {
             self.report.say(&format!(
-                "{}: all {ok} pieces are right; seeding, stop with Ctrl-C",
-                self.plan.name
+                "{}: {ok} of {} right; seeding, stop with Ctrl-C",
+                self.plan.name,
+                count(pieces, "piece")
             ));
             return Flow::Continue;
         }
         // Leaves at once: what is missing would be downloaded over the user's files.
         self.report.failure(&Failure::failed(format!(
-            "{}: only {ok} pieces are right, {bad} are wrong, the rest is missing; check --data, \
-             or fetch them with download",
-            self.plan.name
+            "{}: only {ok} of {} right, {bad} wrong, the rest is missing; check --data, or fetch \
+             them with download",
+            self.plan.name,
+            count(pieces, "piece")
         )));
         Flow::Exit(crate::error::FAILED)
     }
@@ -314,20 +321,38 @@ impl TorrentApp {
             self.report.say(&self.sources.render());
         }
         let Some(stats) = &self.last else { return };
-        let seconds = self.started.elapsed().as_secs_f64();
         let state = match (self.complete, code) {
             (Some(_), _) => "complete",
             (None, INTERRUPTED) => "interrupted",
             (None, _) => "not complete",
         };
+        let now = Instant::now();
         self.report.result(&format!(
-            "{}: {state}, {} of {} here, {} downloaded, {} uploaded, {seconds:.1} s",
+            "{}: {state}, {} of {} here, {} downloaded, {} uploaded, {}",
             self.plan.name,
             bytes(stats.done),
             bytes(stats.total),
             bytes(stats.downloaded),
             bytes(stats.uploaded),
+            self.times(now),
         ));
+    }
+
+    /// How long it took, and how long it was seeded after that.
+    fn times(&self, now: Instant) -> String {
+        let seconds = |from: Instant, to: Instant| to.duration_since(from).as_secs_f64();
+        let complete = match &self.plan.goal {
+            Goal::Download(goal) if goal.seeds() => self.complete,
+            _ => None,
+        };
+        match complete {
+            None => format!("{:.1} s", seconds(self.started, now)),
+            Some(complete) => format!(
+                "{:.1} s, then seeded for {:.1} s",
+                seconds(self.started, complete),
+                seconds(complete, now)
+            ),
+        }
     }
 
     fn found(&mut self, addr: SocketAddr, source: PeerSource) {
@@ -386,6 +411,10 @@ impl App for TorrentApp {
             Event::Metadata { info, .. } => return self.metadata(info),
             Event::Checked { ok, bad, .. } => return self.checked(*ok, *bad, view),
             Event::Complete { .. } => return self.completed(view),
+            Event::Ignored { ignored, .. } => {
+                let message = printable(&ignored.to_string());
+                self.report.warning("source", &message);
+            }
             Event::PeerFound { addr, source, .. } => {
                 self.found(*addr, *source);
             }
@@ -457,6 +486,9 @@ impl App for TorrentApp {
                     fields["message"] = json!(tracker.message);
                 }
                 self.report.event("source", fields);
+                if let Some(message) = tracker.and_then(|tracker| unusable(*status, tracker)) {
+                    self.report.warning("tracker", &message);
+                }
                 self.report.detail(|| {
                     let status = status_name(*status);
                     let Some(tracker) = tracker else {
@@ -548,6 +580,21 @@ impl App for TorrentApp {
         self.report.failure(failure);
         Flow::Continue
     }
+}
+
+/// Why a tracker is never asked: said once, since nothing else will ever be of it. That there are
+/// schemes which we do not speak is nobody's mistake, and is left to those who ask for more.
+fn unusable(status: SourceStatus, tracker: &TrackerSource) -> Option<String> {
+    let message = tracker.message.as_ref()?;
+    let unspoken = matches!(
+        TrackerUrl::parse(&tracker.url, u16::MAX),
+        Err(UrlError::Scheme)
+    );
+    let foreign = unspoken && tracker.url.contains("://");
+    (status == SourceStatus::Disabled && !foreign).then(|| {
+        let name = tracker_name(&tracker.url);
+        format!("tracker {name}: {}; it is not asked", printable(message))
+    })
 }
 
 /// What `verified` says: a piece that is missing is as bad as one that is wrong.

@@ -83,7 +83,10 @@ pub fn magnet(data: &[u8]) {
         return;
     };
     match Magnet::parse(text) {
-        Ok(link) => {
+        Ok(mut link) => {
+            for ignored in link.ignored.drain(..) {
+                assert!(!ignored.to_string().contains('\n'), "one line: {ignored}");
+            }
             let printed = link.to_string();
             assert_eq!(Magnet::parse(&printed).as_ref(), Ok(&link), "{printed}");
         }

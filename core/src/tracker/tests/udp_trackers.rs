@@ -445,6 +445,7 @@ fn a_scrape_that_hangs_keeps_no_other_waiting() {
     assert!(next[0].1.starts_with("http://t4.example/scrape"));
     let silent = JobResult::Failed(JobError::TimedOut);
     world.give(Input::JobDone(first[0].0, silent));
+    world.tick();
     assert!(
         gets(&mut world)[0]
             .1

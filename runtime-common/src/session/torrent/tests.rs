@@ -141,6 +141,57 @@ fn a_file_that_is_none_ends_the_download_as_a_wrong_command_line() {
 }
 
 #[test]
+fn a_tracker_that_cannot_be_used_is_told_why_and_its_secret_is_not() {
+    let tracker = |url: &str, message: Option<String>| TrackerSource {
+        url: url.into(),
+        seeds: None,
+        leechers: None,
+        message,
+    };
+    let disabled = |url: &str| {
+        let error = TrackerUrl::parse(url, 100).unwrap_err();
+        unusable(
+            SourceStatus::Disabled,
+            &tracker(url, Some(error.to_string())),
+        )
+    };
+    assert_eq!(
+        disabled("http://me:secret@t.example/announce").as_deref(),
+        Some(
+            "tracker http://…@t.example/announce: expected no user name before the host; it is \
+             not asked"
+        )
+    );
+    assert!(disabled("udp://t.example").is_some() && disabled("nonsense").is_some());
+    // Others speak it: it is no mistake.
+    assert_eq!(disabled("wss://t.example"), None);
+    let off = tracker("http://t.example/announce", None);
+    assert_eq!(unusable(SourceStatus::Disabled, &off), None);
+    let silent = tracker("http://t.example/announce", Some("no answer yet".into()));
+    assert_eq!(unusable(SourceStatus::Failed, &silent), None);
+}
+
+#[test]
+fn the_summary_tells_the_download_and_the_seeding_apart() {
+    let seconds = Duration::from_secs;
+    for (goal, expected) in [
+        (SeedGoal::default(), "75.0 s"),
+        (
+            SeedGoal {
+                time: Some(seconds(60)),
+                ..SeedGoal::default()
+            },
+            "15.0 s, then seeded for 60.0 s",
+        ),
+    ] {
+        let mut app = app(Goal::Download(goal));
+        assert_eq!(app.times(app.started + seconds(15)), "15.0 s");
+        app.complete = Some(app.started + seconds(15));
+        assert_eq!(app.times(app.started + seconds(75)), expected);
+    }
+}
+
+#[test]
 fn a_wrong_source_is_a_usage_error() {
     let mut app = app(Goal::Download(SeedGoal::default()));
     let refused = Event::CommandDone {
