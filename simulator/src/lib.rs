@@ -13,18 +13,12 @@
 //! assert_eq!(report.root, scenario::find("magnet").unwrap().run(7).root);
 //! ```
 
-mod disk;
-mod host;
-mod net;
-mod queue;
 pub mod replay;
 pub mod scenario;
-mod sim;
-mod streams;
-mod trace;
+pub mod world;
 
-pub use disk::Content;
-pub use host::{HostId, HostSpec, Seen};
-pub use net::{Fault, Network};
-pub use sim::{Sim, SimError};
-pub use trace::Root;
+pub use world::{
+    Blocks, Content, Crash, Direction, DiskSpec, Fault, HostId, HostSpec, Link, Loss, Machine, Nat,
+    NatKind, Network, Partition, Pipe, Quantiles, Queue, Role, Root, Seen, Sim, SimError, Skew,
+    TcpModel, What,
+};

@@ -10,7 +10,7 @@ use trackerless_core::io::{AddTorrent, Command, Source, Tag};
 use trackerless_core::metainfo::Torrent;
 use trackerless_core::{Config, Instant};
 
-use crate::sim::START;
+use crate::world::START;
 use crate::{Content, HostId, HostSpec, Network, Root, Sim, SimError};
 
 /// Of so many blocks of a liar one is wrong.
@@ -125,6 +125,7 @@ pub fn all() -> Vec<Scenario> {
                 max_delay: Duration::from_micros(200),
                 jitter: Duration::from_millis(100),
                 loss_ppm: 10_000,
+                ..Network::default()
             },
             joining: Joining::Rush,
             within: Duration::from_secs(20),

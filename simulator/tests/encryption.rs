@@ -46,7 +46,7 @@ fn swarm(modes: &[EncryptionMode]) -> (Sim, Vec<HostId>) {
         spec.config = Arc::new(config);
         spec.content = (number == 0).then(|| content.clone());
         // So slow that nobody is served by the seed alone.
-        spec.up_rate = 200_000;
+        spec.link.up.rate = 200_000;
         hosts.push(sim.add_host(spec).unwrap());
     }
     for (number, host) in hosts.iter().enumerate() {

@@ -76,12 +76,17 @@ fn assert_within(percent: u64, got: u64, expected: u64, what: &str) {
     );
 }
 
+/// Rate of a link that carries so many bytes per second of blocks: every packet has headers.
+fn carries(rate: u64) -> u64 {
+    rate * 1_500 / 1_448
+}
+
 /// What a seed uploads in `time`, some time after it got this many slow and fast peers.
 fn busy(slow: u16, fast: u16, uplink: u64, time: Duration) -> u64 {
     let (content, torrent) = publish(1, 24 << 20, 1 << 18);
     let mut sim = Sim::new(1, Network::default());
     let seed = host(&mut sim, 0, |spec, _| {
-        spec.up_rate = uplink;
+        spec.link.up.rate = carries(uplink);
         spec.content = Some(content.clone());
     });
     add(&mut sim, seed, &torrent, &[]);
@@ -261,7 +266,7 @@ fn until_the_first(seed: u64, super_seed: bool) -> u64 {
     let mut sim = Sim::new(seed, Network::default());
     let mut all = Vec::new();
     let source = host(&mut sim, 0, |spec, _| {
-        spec.up_rate = 500_000;
+        spec.link.up.rate = 500_000;
         spec.content = Some(content);
     });
     let mut first = AddTorrent::new(Source::torrent(torrent.clone()).unwrap());
@@ -269,7 +274,7 @@ fn until_the_first(seed: u64, super_seed: bool) -> u64 {
     sim.command(source, SECOND / 10, Tag(1), Command::AddTorrent(first));
     all.push(source);
     for number in 1..=12 {
-        let leecher = host(&mut sim, number, |spec, _| spec.up_rate = 500_000);
+        let leecher = host(&mut sim, number, |spec, _| spec.link.up.rate = 500_000);
         add(&mut sim, leecher, &torrent, &all);
         all.push(leecher);
     }
