@@ -109,7 +109,7 @@ pub struct DhtConfig {
     pub budget_window: Duration,
     /// How long a flooding address is ignored.
     pub flood_ban: Duration,
-    /// Addresses remembered by the per-address budget.
+    /// Addresses remembered by the per-address budget, rounded down to a power of two.
     pub max_tracked_addresses: u32,
     /// Bytes of replies per second to all; over it requests are dropped without a word.
     pub reply_bytes_per_second: u32,
@@ -192,7 +192,8 @@ pub struct DhtConfig {
     pub new_endpoints_per_second: u16,
     /// New remote endpoints at once, after a silence.
     pub new_endpoints_burst: u16,
-    /// Endpoints remembered as not new; when more are in use, some cost the budget again.
+    /// Endpoints remembered as not new, rounded down to a power of two; when more are in use, some
+    /// cost the budget again.
     pub max_tracked_endpoints: u16,
     /// How long a home router is taken to remember an endpoint without traffic.
     pub mapping_lifetime: Duration,

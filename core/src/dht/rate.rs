@@ -60,16 +60,90 @@ impl Bucket {
     }
 }
 
-/// Places per hash of an address.
+/// Places per hash.
 const WAYS: usize = 4;
+/// Sets of places that the first entry makes room for.
+const FIRST_SETS: usize = 4;
 
-/// Packets of every address that asks lately, in a table of fixed size.
+/// What a [`Table`] holds.
+trait Place: Copy {
+    /// One that nobody has.
+    const EMPTY: Self;
+    /// The hash of whose it is; never 0, which is that of an empty one.
+    fn hash(&self) -> u64;
+    /// Until when it counts.
+    fn until(&self) -> Instant;
+}
+
+/// Entries under keyed hashes; collisions cost precision, never correctness.
+///
+/// It grows while entries that count are in each other's way, up to a limit. Then whoever does not
+/// fit takes the place of the entry whose time is over first, so that a flood of new ones costs no
+/// memory.
+#[derive(Debug)]
+struct Table<P> {
+    /// A power of two of them, or none.
+    sets: Vec<[P; WAYS]>,
+    max_sets: usize,
+}
+
+impl<P: Place> Table<P> {
+    /// An empty table for at most `max` entries, rounded down to a power of two, but at least one
+    /// set of them.
+    fn new(max: usize) -> Self {
+        Self {
+            sets: Vec::new(),
+            max_sets: 1 << (max / WAYS).max(1).ilog2(),
+        }
+    }
+
+    /// The entry with this hash, or the place for it: empty, or that of another who gives way.
+    fn place(&mut self, hash: u64, now: Instant) -> &mut P {
+        while self.is_in_the_way(hash, now) && self.sets.len() < self.max_sets {
+            self.grow();
+        }
+        let at = self.index(hash);
+        let set = &mut self.sets[at];
+        let own = set.iter().position(|place| place.hash() == hash);
+        let first_over = || {
+            let places = set.iter().enumerate();
+            let first = places.min_by_key(|(_, place)| place.until());
+            first.map_or(0, |(at, _)| at)
+        };
+        let at_way = own.unwrap_or_else(first_over);
+        &mut set[at_way]
+    }
+
+    /// Whether there is no place for `hash` but that of an entry that counts.
+    fn is_in_the_way(&self, hash: u64, now: Instant) -> bool {
+        let set = self.sets.get(self.index(hash));
+        set.is_none_or(|set| {
+            let mut places = set.iter();
+            places.all(|place| place.hash() != hash && place.until() > now)
+        })
+    }
+
+    fn index(&self, hash: u64) -> usize {
+        hash as usize & self.sets.len().saturating_sub(1)
+    }
+
+    /// Makes twice as many sets: what one of them held is spread over two, and fits.
+    fn grow(&mut self) {
+        let count = (self.sets.len() * 2).clamp(FIRST_SETS.min(self.max_sets), self.max_sets);
+        let old = core::mem::replace(&mut self.sets, vec![[P::EMPTY; WAYS]; count]);
+        for entry in old.into_iter().flatten().filter(|entry| entry.hash() != 0) {
+            *self.place(entry.hash(), Instant::MIN) = entry;
+        }
+    }
+}
+
+/// Packets of every address that asks lately, in a table of limited size.
 ///
 /// An address that does not fit takes the place of the one that has been quiet longest, so a
 /// flood from many addresses costs no memory.
 #[derive(Debug)]
 pub struct AddressBudget {
-    entries: Vec<Entry>,
+    entries: Table<Entry>,
     key: u64,
     packets: u16,
     bytes: u32,
@@ -79,32 +153,42 @@ pub struct AddressBudget {
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    host: u128,
+    host: u64,
     since: Instant,
     until: Instant,
     packets: u16,
+    receives: bool,
     /// Bytes sent to it in this window while it had not shown that it receives.
     bytes: u32,
-    receives: bool,
+}
+
+const _: () = assert!(size_of::<Entry>() == 32);
+
+impl Place for Entry {
+    const EMPTY: Self = Self {
+        host: 0,
+        since: Instant::MIN,
+        until: Instant::MIN,
+        packets: 0,
+        receives: false,
+        bytes: 0,
+    };
+
+    fn hash(&self) -> u64 {
+        self.host
+    }
+
+    fn until(&self) -> Instant {
+        self.until
+    }
 }
 
 impl AddressBudget {
     /// An empty table. `key` is secret, so that nobody can choose whom to push out.
     #[must_use]
     pub fn new(config: &DhtConfig, key: u64) -> Self {
-        let empty = Entry {
-            host: u128::MAX,
-            since: Instant::MIN,
-            until: Instant::MIN,
-            packets: 0,
-            bytes: 0,
-            receives: false,
-        };
-        let sets = (config.max_tracked_addresses as usize)
-            .div_ceil(WAYS)
-            .max(1);
         Self {
-            entries: vec![empty; sets * WAYS],
+            entries: Table::new(config.max_tracked_addresses as usize),
             key,
             packets: config.address_packets,
             bytes: config.unproven_bytes_per_address,
@@ -159,27 +243,17 @@ impl AddressBudget {
     }
 
     fn entry(&mut self, ip: IpAddr, now: Instant) -> &mut Entry {
-        let host = security::host(ip);
-        let sets = (self.entries.len() / WAYS) as u64;
-        let first = (mix(self.key, host) % sets) as usize * WAYS;
-        let set = &mut self.entries[first..first + WAYS];
-        let at = set
-            .iter()
-            .position(|entry| entry.host == host)
-            .unwrap_or_else(|| {
-                let oldest = set.iter().enumerate().min_by_key(|(_, entry)| entry.until);
-                let at = oldest.map_or(0, |(at, _)| at);
-                set[at] = Entry {
-                    host,
-                    since: now,
-                    until: now,
-                    packets: 0,
-                    bytes: 0,
-                    receives: false,
-                };
-                at
-            });
-        &mut set[at]
+        let host = mix(self.key, security::host(ip)).max(1);
+        let entry = self.entries.place(host, now);
+        if entry.host != host {
+            *entry = Entry {
+                host,
+                since: now,
+                until: now,
+                ..Entry::EMPTY
+            };
+        }
+        entry
     }
 }
 
@@ -187,22 +261,43 @@ impl AddressBudget {
 /// of them overflow near 100 per second.
 #[derive(Debug)]
 pub struct Endpoints {
-    recent: Vec<(u64, Instant)>,
+    recent: Table<Endpoint>,
     /// How long a router's mapping is taken to last without traffic.
     mapping: Duration,
     bucket: Bucket,
     key: u64,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Endpoint {
+    hash: u64,
+    /// When the router's mapping is gone.
+    until: Instant,
+}
+
+impl Place for Endpoint {
+    const EMPTY: Self = Self {
+        hash: 0,
+        until: Instant::MIN,
+    };
+
+    fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    fn until(&self) -> Instant {
+        self.until
+    }
+}
+
 impl Endpoints {
     /// A full budget that remembers nobody.
     #[must_use]
     pub fn new(config: &DhtConfig, key: u64, now: Instant) -> Self {
-        let empty = (0, Instant::MIN);
         let rate = u32::from(config.new_endpoints_per_second);
         let burst = u32::from(config.new_endpoints_burst);
         Self {
-            recent: vec![empty; usize::from(config.max_tracked_endpoints.max(1))],
+            recent: Table::new(usize::from(config.max_tracked_endpoints)),
             mapping: config.mapping_lifetime,
             bucket: Bucket::with_burst(rate, burst, now),
             key,
@@ -222,21 +317,20 @@ impl Endpoints {
             IpAddr::V6(ip) => u128::from(ip),
         };
         let hash = mix(self.key ^ u64::from(to.port()), ip).max(1);
-        let places = self.recent.len() as u64;
-        let (known, seen) = &mut self.recent[(hash % places) as usize];
-        let is_new = *known != hash || now.saturating_since(*seen) > self.mapping;
-        if is_new {
+        let endpoint = self.recent.place(hash, now);
+        if endpoint.hash != hash || now > endpoint.until {
             if !self.bucket.is_open(now) {
                 return Err(self.bucket.opens_at(now));
             }
             self.bucket.take(1);
         }
-        (*known, *seen) = (hash, now);
+        let until = now + self.mapping;
+        *endpoint = Endpoint { hash, until };
         Ok(())
     }
 }
 
-/// A keyed hash for tables of fixed size; collisions cost precision, never correctness.
+/// A keyed hash for tables of limited size; collisions cost precision, never correctness.
 fn mix(key: u64, value: u128) -> u64 {
     let fold = |a: u64, b: u64| {
         let product = u128::from(a) * u128::from(b);
@@ -295,8 +389,40 @@ mod tests {
         for n in 2..10_000 {
             budget.admit(ip(n), at(1));
         }
-        assert_eq!(budget.entries.len(), 64);
+        assert_eq!(budget.entries.sets.len() * WAYS, 64);
         assert!(!budget.admit(ip(1), at(2)));
+    }
+
+    #[test]
+    fn who_counts_still_is_found_however_the_table_grows() {
+        let mut budget = budget(4096);
+        assert_eq!(budget.entries.sets.len(), 0);
+        for n in 0..300 {
+            (0..=n % 50).for_each(|_| assert!(budget.admit(ip(n), at(0))));
+        }
+        for n in 0..300 {
+            assert_eq!(budget.entry(ip(n), at(1)).packets, n as u16 % 50 + 1);
+        }
+        let full = budget.entries.sets.len();
+        assert!((64..=1024).contains(&full), "{full} sets");
+        // Later nobody counts, and others have their places.
+        (2_000..2_300).for_each(|n| assert!(budget.admit(ip(n), at(20_000))));
+        assert_eq!(budget.entries.sets.len(), full);
+    }
+
+    #[test]
+    fn few_cost_little() {
+        let mut budget = budget(4096);
+        let config = DhtConfig::default();
+        let mut endpoints = Endpoints::new(&config, 3, at(0));
+        for second in 0..3_600 {
+            let host = ip(0x0800_0000 + second % 40);
+            assert!(budget.admit(host, at(u64::from(second) * 1_000)));
+            let to = SocketAddr::new(host, 1);
+            assert!(endpoints.admit(to, at(u64::from(second) * 1_000)).is_ok());
+        }
+        assert!(budget.entries.sets.len() <= 16);
+        assert!(endpoints.recent.sets.len() <= 64);
     }
 
     #[test]
@@ -378,7 +504,7 @@ mod tests {
                 at(u64::from(n) * 20),
             );
         }
-        assert_eq!(endpoints.recent.len(), 16);
+        assert_eq!(endpoints.recent.sets.len() * WAYS, 16);
     }
 
     #[test]
