@@ -171,6 +171,15 @@ mod tests {
         assert_eq!(rows[1][..2], ["https://t.example/…/announce?…", "idle"]);
         assert_eq!(rows[1][rows[1].len() - 3..], ["7", "5", "-"]);
         assert_eq!(rows[2], ["udp://[::1]:80", "failed", "-", "-", "0", "-"]);
+        // Another user of the same tracker: told apart, and no more told of either.
+        tracker.url = "https://t.example/OTHER/announce?k=OTHER".into();
+        table.status(source, Some(&tracker), idle, 0, None);
+        let text = table.render();
+        assert!(
+            text.contains("\nhttps://t.example/…/announce?… (2) "),
+            "{text}"
+        );
+        assert!(!text.contains("OTHER"), "{text}");
         for n in 0..2 * MAX_TRACKERS {
             tracker.url = format!("udp://{n}:1").into();
             table.status(source, Some(&tracker), idle, 0, None);
