@@ -22,9 +22,6 @@ use crate::storage::{lock, metadata_below, parts_name, shared_pieces};
 /// announced first, and clocks of file systems are coarse. Changes by others within this time of
 /// a kill go unnoticed, as those made while we ran.
 const GRACE: u64 = 2_000_000_000;
-/// Records before a save that count as after it: a write may have been announced, but not done,
-/// when its file was looked at. More than there are workers.
-const LOOK_BACK: u64 = 64;
 /// Bytes of one record of the journal: the number of a file.
 const RECORD: u64 = 4;
 /// Bytes of one file in a stamp: its size, and its time of change.
@@ -38,7 +35,8 @@ type Seen = Option<(u64, u64)>;
 pub(crate) struct Stamp {
     folder: PathBuf,
     files: Vec<Seen>,
-    /// Bytes of the journal at that time.
+    /// Bytes of the journal at that time, or before the first write that was under way: its files
+    /// may have been looked at before it was done.
     journal: u64,
 }
 
@@ -133,7 +131,7 @@ impl Journaled {
         let meta = file.metadata()?;
         // A journal that is shorter was begun anew since.
         let from = if meta.len() < from { 0 } else { from };
-        file.seek(SeekFrom::Start(from.saturating_sub(LOOK_BACK * RECORD)))?;
+        file.seek(SeekFrom::Start(from))?;
         let mut records = Vec::new();
         file.read_to_end(&mut records)?;
         let (records, _) = records.as_chunks::<{ RECORD as usize }>();
@@ -166,8 +164,8 @@ struct State {
     bytes: u64,
     /// Bytes of the journal when the last stamp was taken.
     saved: u64,
-    /// Files written since they were brought to the device.
-    written: BTreeSet<u32>,
+    /// Bytes of the journal before each write that is under way.
+    under_way: Vec<u64>,
     closed: bool,
     /// What files looked like when they were looked at last; empty before the first time.
     seen: Vec<Seen>,
@@ -182,17 +180,37 @@ impl Watch {
         }
     }
 
-    /// File `index` is about to be written.
-    pub(crate) fn before_write(&self, index: u32) {
+    /// `files` are about to be written, all of one piece; [`Self::after_write`] takes the answer.
+    pub(crate) fn before_write(&self, files: &[u32]) -> u64 {
         let mut state = lock(&self.state);
-        state.written.insert(index);
-        // Without a record the file is hashed at the next start: no reason to stop writing.
-        if self.append(&mut state, index).is_err() {
+        // Without a record the files are hashed at the next start: no reason to stop writing.
+        let from = self.append(&mut state, files).unwrap_or_else(|_| {
             state.journal = None;
+            state.bytes
+        });
+        state.under_way.push(from);
+        from
+    }
+
+    /// The write that [`Self::before_write`] announced is over, well or not.
+    pub(crate) fn after_write(&self, announced: u64) {
+        let mut state = lock(&self.state);
+        let mut all = state.under_way.iter();
+        if let Some(at) = all.position(|it| *it == announced) {
+            state.under_way.swap_remove(at);
         }
     }
 
-    fn append(&self, state: &mut State, index: u32) -> io::Result<()> {
+    /// What files look like that nobody writes to yet, as `seen` says: none of them need be looked
+    /// at for the first stamp. Those that others change until then vouch for nothing.
+    pub(crate) fn first_seen(&self, info: &Info, root: &Path, seen: impl Fn(u32) -> Seen) {
+        let mut all: Vec<Seen> = (0..info.files.len() as u32).map(seen).collect();
+        all.push(look_beside(root, info));
+        lock(&self.state).seen = all;
+    }
+
+    /// Bytes of the journal before.
+    fn append(&self, state: &mut State, files: &[u32]) -> io::Result<u64> {
         if state.journal.is_none() {
             if let Some(folder) = self.path.parent() {
                 fs::create_dir_all(folder)?;
@@ -204,41 +222,35 @@ impl Watch {
             state.bytes = whole;
             state.journal = Some(file);
         }
+        let before = state.bytes;
         if let Some(journal) = &mut state.journal {
-            journal.write_all(&index.to_le_bytes())?;
-            state.bytes += RECORD;
+            let records: Vec<u8> = files.iter().flat_map(|it| it.to_le_bytes()).collect();
+            journal.write_all(&records)?;
+            state.bytes += records.len() as u64;
         }
-        Ok(())
+        Ok(before)
     }
 
-    /// Brings what was written to the device with `sync`, and looks at the files of `info` below
-    /// `root`. What resume data said before this call is true of the device then.
-    ///
-    /// # Errors
-    /// Those of `sync`.
+    /// Looks at the files of `info` below `root`: at `synced`, which are on the device now, and at
+    /// those that were written `meanwhile`. What resume data said before they were brought there is
+    /// true of the device.
     pub(crate) fn take(
         &self,
         info: &Info,
         root: &Path,
-        sync: impl Fn(u32) -> io::Result<()>,
-    ) -> io::Result<Option<Stamp>> {
-        let written = std::mem::take(&mut lock(&self.state).written);
-        for &index in &written {
-            if let Err(error) = sync(index) {
-                lock(&self.state).written.extend(written);
-                return Err(error);
-            }
-        }
-        let Ok(folder) = fs::canonicalize(root) else {
-            return Ok(None);
-        };
-        let (journal, mut changed, mut seen) = {
+        synced: BTreeSet<u32>,
+        meanwhile: impl Fn() -> BTreeSet<u32>,
+    ) -> Option<Stamp> {
+        let folder = fs::canonicalize(root).ok()?;
+        let (journal, mut seen) = {
             let mut state = lock(&self.state);
+            let under_way = state.under_way.iter().copied().min();
             let seen = std::mem::take(&mut state.seen);
-            (state.bytes, written, seen)
+            (under_way.unwrap_or(state.bytes), seen)
         };
+        let mut changed = synced;
         // Files written meanwhile look otherwise by now; the journal tells of them.
-        changed.extend(&lock(&self.state).written);
+        changed.extend(meanwhile());
         let count = info.files.len() + 1;
         let one = |index: usize| match info.files.get(index) {
             Some(file) if file.pad => None,
@@ -256,11 +268,11 @@ impl Watch {
         let mut state = lock(&self.state);
         state.saved = journal;
         state.seen.clone_from(&seen);
-        Ok(Some(Stamp {
+        Some(Stamp {
             folder,
             files: seen,
             journal,
-        }))
+        })
     }
 
     /// No write follows.

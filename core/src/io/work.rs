@@ -263,4 +263,6 @@ pub enum JobError {
     Cancelled,
     /// The host cannot do this kind of job.
     Unsupported,
+    /// The host failed at it by a mistake of its own.
+    Internal,
 }

@@ -221,6 +221,7 @@ codec_enum!(JobError {
     12 => Forbidden,
     13 => Unreachable,
     14 => Changed,
+    15 => Internal,
 });
 codec_enum!(Digest { 0 => Sha1(hash), 1 => Merkle(hash) });
 codec_struct!(Opened { present });
@@ -503,6 +504,7 @@ mod tests {
                         JobError::Forbidden,
                         JobError::Unreachable,
                         JobError::Changed,
+                        JobError::Internal,
                     ][usize::from(self.port % 5)],
                 ),
                 _ => JobResult::Failed(JobError::Unsupported),

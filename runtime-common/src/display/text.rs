@@ -185,6 +185,7 @@ pub fn job_error(error: JobError) -> &'static str {
             "too many open files: raise the limit (ulimit -n) and run the same command again"
         }
         JobError::Missing => "a file is missing or shorter than it was: verify the content",
+        JobError::Internal => "a mistake in this program, told above: please report it",
         JobError::Io => "the device reported an error: check the disk",
         _ => "storage failed",
     }

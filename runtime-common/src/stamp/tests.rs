@@ -1,4 +1,5 @@
 use super::*;
+use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
 const PIECE: usize = 16 << 10;
@@ -17,6 +18,7 @@ struct Bench {
     folder: tempfile::TempDir,
     info: Info,
     watch: Watch,
+    written: RefCell<BTreeSet<u32>>,
 }
 
 impl Bench {
@@ -24,6 +26,7 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let this = Self {
             info: info(),
+            written: RefCell::default(),
             watch: Watch::new(folder.path().join("state/journal")),
             folder,
         };
@@ -43,8 +46,10 @@ impl Bench {
     }
 
     fn save(&self) -> Stamp {
-        let stamp = self.watch.take(&self.info, self.folder.path(), |_| Ok(()));
-        let stamp = stamp.unwrap().unwrap();
+        let synced = std::mem::take(&mut *self.written.borrow_mut());
+        let folder = self.folder.path();
+        let stamp = self.watch.take(&self.info, folder, synced, BTreeSet::new);
+        let stamp = stamp.unwrap();
         // As it is after a start.
         let saved = Stamp::wrap(Some(&stamp), b"data\n");
         let (back, data) = Stamp::unwrap(&saved).unwrap();
@@ -64,8 +69,10 @@ impl Bench {
     }
 
     fn write(&self, index: u32, name: &str, length: usize) {
-        self.watch.before_write(index);
+        let announced = self.watch.before_write(&[index]);
         fs::write(self.file(name), vec![2; length]).unwrap();
+        self.watch.after_write(announced);
+        self.written.borrow_mut().insert(index);
     }
 
     fn touch(&self, name: &str, at: SystemTime) {
@@ -134,25 +141,32 @@ fn a_journal_ends_with_a_clean_close_and_one_begun_anew_counts_from_its_start() 
 }
 
 #[test]
-fn a_failing_device_saves_nothing_and_is_asked_again() {
+fn a_write_that_is_under_way_when_files_are_looked_at_is_ours() {
     let bench = Bench::new();
-    bench.write(0, "a", 300);
-    let asked = Mutex::new(Vec::new());
-    let take = |fails: bool| {
-        let sync = |index| {
-            lock(&asked).push(index);
-            if fails {
-                Err(io::ErrorKind::Other.into())
-            } else {
-                Ok(())
-            }
-        };
-        bench.watch.take(&bench.info, bench.folder.path(), sync)
-    };
-    assert!(take(true).is_err());
-    assert!(take(false).unwrap().is_some());
-    assert!(take(false).unwrap().is_some());
-    assert_eq!(*lock(&asked), [0, 0]);
+    let announced = bench.watch.before_write(&[0]);
+    // Announced before the stamp, and by more records than this one.
+    for _ in 0..500 {
+        bench.write(1, "b", 200);
+    }
+    let stamp = bench.save();
+    fs::write(bench.file("a"), vec![2; 300]).unwrap();
+    bench.watch.after_write(announced);
+    assert_eq!(bench.here(&stamp), 0xf0);
+    // Nobody announced the next one.
+    let stamp = bench.save();
+    bench.touch("a", SystemTime::now() + Duration::from_secs(5));
+    assert_eq!(bench.here(&stamp), 0x30);
+}
+
+#[test]
+fn what_was_seen_at_the_start_vouches_for_files_that_nobody_touched_since() {
+    let bench = Bench::new();
+    let seen = |index| look(bench.folder.path(), &bench.info.files[index as usize].path);
+    bench
+        .watch
+        .first_seen(&bench.info, bench.folder.path(), seen);
+    bench.touch("a", SystemTime::now() + Duration::from_secs(5));
+    assert_eq!(bench.here(&bench.save()), 0x30);
 }
 
 #[test]

@@ -36,8 +36,26 @@ pub(super) fn changed() -> io::Error {
 pub(super) struct Seen(u64, i64, i64);
 
 impl Seen {
+    /// A file that we have just made; what it looks like while we write to it decides nothing.
+    pub(super) const NEW: Self = Self(0, 0, 0);
+
     pub(super) fn of(meta: &Metadata) -> Self {
         Self(meta.size(), meta.mtime(), meta.mtime_nsec())
+    }
+
+    /// Bytes of the file.
+    pub(super) fn size(self) -> u64 {
+        self.0
+    }
+
+    /// Its size, and its time of change in nanoseconds since 1970; as a stamp notes it.
+    pub(super) fn stamped(self) -> Option<(u64, u64)> {
+        let seconds = u64::try_from(self.1).ok()?;
+        let nanos = u64::try_from(self.2).ok()?;
+        Some((
+            self.0,
+            seconds.checked_mul(1_000_000_000)?.checked_add(nanos)?,
+        ))
     }
 }
 
@@ -56,4 +74,26 @@ pub(crate) fn metadata_below(root: &Path, path: &[String]) -> io::Result<Metadat
         at = File::from(openat(&at, element, flags, Mode::empty())?);
     }
     at.metadata()
+}
+
+/// A job that is not wanted any more was given up.
+#[derive(Debug)]
+pub(super) struct GivenUp;
+
+impl fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("given up, as nobody wants it any more")
+    }
+}
+
+impl std::error::Error for GivenUp {}
+
+/// [`GivenUp`], as functions on files tell it.
+pub(super) fn given_up() -> io::Error {
+    io::Error::other(GivenUp)
+}
+
+/// Whether an error is [`changed`].
+pub(super) fn is_changed(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Changed>())
 }

@@ -1,26 +1,28 @@
 //! The files of one torrent, reached without ever leaving the output folder.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ffi::OsStr;
-use std::fs::{File, Metadata};
-use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use bytes::Bytes;
-use rustix::fs::{self as rfs, FallocateFlags, Mode, OFlags};
+use rustix::fs::{self as rfs, FallocateFlags};
 use rustix::io::Errno;
+use smallvec::SmallVec;
 use trackerless_core::metainfo::{Info, Span};
 
-use super::changes::{LOOK_EVERY, Seen, changed};
-use super::lock;
+use super::changes::given_up;
+use super::links::{leads_to, link_text};
+use super::open::OpenFiles;
 use super::parts::Parts;
 use super::present::is_hole;
-use crate::keep::Place;
+use super::raw::{is_missing, last, pread, write_all};
+use super::scratch::Scratch;
+use super::written::Written;
+use super::{StorageConfig, lock};
 use crate::stamp::{Stamp, Watch};
 
 /// Files that may be written to at the same time.
@@ -29,73 +31,77 @@ const WRITERS: usize = 16;
 const MAX_SLICES: usize = 1024;
 /// Bytes of a piece that are moved to its files at once.
 const MOVED_AT_ONCE: u32 = 1 << 20;
-/// Symbolic links are never followed where something is written, so that no link that was put below the output folder, by
-/// a torrent or by anybody, leads a write out of it.
-const NO_FOLLOW: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
 
 /// The files of one torrent below one folder.
 #[derive(Debug)]
 pub struct FileStore {
     info: Arc<Info>,
     root: PathBuf,
-    open: Mutex<OpenFiles>,
-    watch: Option<Watch>,
-    reserved: Vec<PathBuf>,
+    pub(super) open: Mutex<OpenFiles>,
+    pub(super) written: Written,
+    pub(super) watch: Option<Watch>,
     /// Pieces that reach into files which were not asked for.
-    parts: Option<Parts>,
+    pub(super) parts: Option<Parts>,
+    scratch: Scratch,
     /// Nothing is made or written.
     read_only: bool,
+    /// Files that are brought to the device one by one at most.
+    pub(super) sync_one_by_one: usize,
+    /// Long jobs are given up once this is set.
+    unwanted: Arc<AtomicBool>,
     /// Who writes to a file holds one of these, by the file's index. The kernel lets one writer in
     /// at a time and has the others spin; here they sleep.
     turns: [Mutex<()>; WRITERS],
-}
-
-#[derive(Debug)]
-struct OpenFiles {
-    /// Files that were seen, with size and time of change at the first sight of them.
-    seen: HashMap<u32, Seen>,
-    /// Files that were changed since, while nothing was to be written.
-    doubted: BTreeSet<u32>,
-    /// Pieces of those that were found right after the change.
-    sure: BTreeSet<u32>,
-    /// Device and inode of the output folder, once it was seen.
-    root: Option<(u64, u64)>,
-    limit: usize,
-    files: HashMap<u32, OpenFile>,
-    /// Oldest first.
-    order: VecDeque<u32>,
-}
-
-#[derive(Debug)]
-struct OpenFile {
-    file: Arc<File>,
-    writable: bool,
-    /// When somebody looked whether it is still what its name stands for.
-    looked: Instant,
 }
 
 impl FileStore {
     /// The files of `info` below `root`. Touches nothing.
     #[must_use]
     pub fn new(info: Arc<Info>, root: PathBuf, max_open_files: usize) -> Self {
+        let config = StorageConfig {
+            max_open_files,
+            ..StorageConfig::default()
+        };
+        Self::with(info, root, &config, Arc::default())
+    }
+
+    /// As `config` says; long jobs are given up once `unwanted` is set.
+    pub(super) fn with(
+        info: Arc<Info>,
+        root: PathBuf,
+        config: &StorageConfig,
+        unwanted: Arc<AtomicBool>,
+    ) -> Self {
+        let (files, folders) = (config.max_open_files, config.max_open_folders);
+        let mut open = OpenFiles::new(&info, &root, files, folders);
+        open.folders.reserve(&config.reserved);
         Self {
+            open: Mutex::new(open),
             info,
             root,
-            open: Mutex::new(OpenFiles {
-                seen: HashMap::new(),
-                doubted: BTreeSet::new(),
-                sure: BTreeSet::new(),
-                root: None,
-                limit: max_open_files.max(1),
-                files: HashMap::new(),
-                order: VecDeque::new(),
-            }),
+            written: Written::default(),
             watch: None,
-            reserved: Vec::new(),
             parts: None,
-            read_only: false,
+            scratch: Scratch::default(),
+            read_only: config.read_only,
+            sync_one_by_one: config.sync_one_by_one,
+            unwanted,
             turns: Default::default(),
         }
+    }
+
+    /// Fails once nobody wants the job any more that this is a step of.
+    pub(super) fn is_wanted(&self) -> io::Result<()> {
+        match self.unwanted.load(Ordering::Relaxed) {
+            true => Err(given_up()),
+            false => Ok(()),
+        }
+    }
+
+    /// Nothing is made or written. Then symbolic links are followed, since content may be kept in
+    /// several places.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// Makes and writes no file from now on but those of `select`, all if it is empty.
@@ -118,24 +124,6 @@ impl FileStore {
         whole.map(|(_, piece)| piece).collect()
     }
 
-    /// Nothing is made or written from now on. Then symbolic links are followed, since content may
-    /// be kept in several places.
-    pub(crate) fn read_only(&mut self) {
-        self.read_only = true;
-    }
-
-    fn read_flags(&self) -> OFlags {
-        match self.read_only {
-            true => OFlags::CLOEXEC,
-            false => NO_FOLLOW,
-        }
-    }
-
-    /// Refuses from now on to write to any of these, under whatever name.
-    pub(crate) fn reserve(&mut self, files: &[PathBuf]) {
-        self.reserved = files.to_vec();
-    }
-
     /// Notes every write from now on in a journal at `journal`, for [`FileStore::stamp`].
     pub(crate) fn watch(&mut self, journal: PathBuf) {
         self.watch = Some(Watch::new(journal));
@@ -150,18 +138,8 @@ impl FileStore {
         let Some(watch) = &self.watch else {
             return Ok(None);
         };
-        watch.take(&self.info, &self.root, |index| {
-            let one = match &self.parts {
-                Some(parts) if index == self.parts_index() => return parts.sync(),
-                _ => self.file(index, false),
-            };
-            match one {
-                Ok(file) => file.sync_data(),
-                // Somebody took it away: there is nothing to bring anywhere.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                Err(error) => Err(error),
-            }
-        })
+        let synced = self.sync()?;
+        Ok(watch.take(&self.info, &self.root, synced, || self.written.now()))
     }
 
     /// The torrent.
@@ -176,32 +154,30 @@ impl FileStore {
         &self.root
     }
 
-    /// Makes what no write will make: the output folder, empty files, links.
+    /// Makes what no write will make: the output folder, empty files, links. Tells which pieces
+    /// may be on disk: a bit set, most significant bit first, of those of which at least one byte
+    /// may be there.
     ///
     /// # Errors
     /// Those of the file system, and `AlreadyExists` where a file is longer than it should be.
-    pub fn prepare(&self) -> io::Result<()> {
-        let info = &self.info;
-        for (index, file) in info.files.iter().enumerate() {
-            let plain = !file.pad && file.symlink.is_none() && self.wants(index as u32);
-            if plain
-                && self
-                    .size(index as u32)?
-                    .is_some_and(|size| size > file.length)
-            {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
+    pub fn prepare(&self) -> io::Result<Vec<u8>> {
+        // First what is there, whole: nothing is made where something is in the way.
+        let present = self.survey()?;
+        if self.read_only {
+            return Ok(present);
         }
-        let wanted = info.files.iter().enumerate();
+        let wanted = self.info.files.iter().enumerate();
         let wanted = wanted.filter(|(index, file)| !file.pad && self.wants(*index as u32));
         for (index, file) in wanted {
             if let Some(target) = &file.symlink {
                 self.make_link(index as u32, target)?;
             } else if file.length == 0 {
+                self.is_wanted()?;
                 self.file(index as u32, true)?;
             }
         }
-        self.move_to_files()
+        self.move_to_files()?;
+        Ok(present)
     }
 
     /// Brings pieces that were kept aside to the files that are wanted by now.
@@ -211,6 +187,7 @@ impl FileStore {
         };
         let (mut kept, mut there) = (Vec::new(), Vec::new());
         for (place, piece) in parts.whole() {
+            self.is_wanted()?;
             let mut begin = 0;
             for span in self.info.spans(piece, 0, self.info.piece_size(piece)) {
                 let end = begin + span.len;
@@ -237,8 +214,7 @@ impl FileStore {
                 }
             }
             if !parts.is_aside(&self.info, piece) {
-                self.announce(self.parts_index());
-                parts.drop_piece(place)?;
+                self.recorded(&[self.parts_index()], || parts.drop_piece(place))?;
             }
         }
         parts.tidy()
@@ -246,13 +222,48 @@ impl FileStore {
 
     /// `piece` is right and all of it written.
     pub(super) fn finish(&self, piece: u32) -> io::Result<()> {
+        self.own(piece);
         match self.aside(piece) {
-            Some((parts, place)) => {
-                self.announce(self.parts_index());
-                parts.finish(place)
-            }
+            Some((parts, place)) => self.recorded(&[self.parts_index()], || parts.finish(place)),
             None => Ok(()),
         }
+    }
+
+    /// A right piece is in its files: what else is in them is not somebody's any more.
+    fn own(&self, piece: u32) {
+        let mut open = lock(&self.open);
+        if !open.theirs.is_empty() {
+            let spans = self.info.spans(piece, 0, self.info.piece_size(piece));
+            for span in spans {
+                open.theirs.remove(&(span.file as u32));
+            }
+        }
+    }
+
+    /// Brings a part of an unfinished piece out of memory: to its place in the files, or where those
+    /// hold bytes that may be somebody's, to a place of its own.
+    pub(super) fn spill(&self, piece: u32, begin: u32, blocks: &[Bytes]) -> io::Result<()> {
+        let mut spans = self.info.spans(piece, 0, self.info.piece_size(piece));
+        let scratch = self.scratch.holds(piece) || {
+            let open = lock(&self.open);
+            spans.any(|span| open.theirs.contains(&(span.file as u32)))
+        };
+        if !scratch {
+            return self.write(piece, begin, blocks);
+        }
+        let root = lock(&self.open).folders.root(&self.info)?;
+        self.scratch
+            .write(&self.info, &root.folder, (piece, begin), blocks)
+    }
+
+    /// Whether a part of `piece` was spilled to a place of its own, and not to its files.
+    pub(super) fn is_in_scratch(&self, piece: u32) -> bool {
+        self.scratch.holds(piece)
+    }
+
+    /// What was spilled of `piece` is not needed any more.
+    pub(super) fn forget_spilled(&self, piece: u32) {
+        self.scratch.forget(&self.info, piece);
     }
 
     /// Where `piece` is kept as a whole, if it reaches into a file that was not asked for.
@@ -263,15 +274,22 @@ impl FileStore {
     }
 
     /// What the pieces beside the content go by in the journal: no file has that number.
-    fn parts_index(&self) -> u32 {
+    pub(super) fn parts_index(&self) -> u32 {
         self.info.files.len() as u32
     }
 
-    /// Something is about to be written.
-    fn announce(&self, index: u32) {
-        if let Some(watch) = &self.watch {
-            watch.before_write(index);
+    /// Writes to `files`, which are noted before and after.
+    fn recorded(&self, files: &[u32], write: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let announced = self
+            .watch
+            .as_ref()
+            .map(|watch| (watch, watch.before_write(files)));
+        let done = write();
+        self.written.add(files.iter().copied());
+        if let Some((watch, announced)) = announced {
+            watch.after_write(announced);
         }
+        done
     }
 
     /// Resume data with the last stamp is saved.
@@ -299,6 +317,9 @@ impl FileStore {
     /// `NotFound` or `UnexpectedEof` when not all of it is there; else those of the file system.
     pub fn read(&self, piece: u32, begin: u32, length: u32, out: &mut Vec<u8>) -> io::Result<()> {
         out.reserve(length as usize);
+        if self.scratch.holds(piece) {
+            return self.scratch.read(&self.info, (piece, begin), length, out);
+        }
         let kept = self.parts.as_ref().and_then(|parts| {
             let place = parts.place(piece)?;
             parts.holds(place).then_some((parts, place))
@@ -336,13 +357,28 @@ impl FileStore {
     /// Those of the file system.
     pub fn write(&self, piece: u32, begin: u32, blocks: &[Bytes]) -> io::Result<()> {
         if let Some((parts, place)) = self.aside(piece) {
-            self.announce(self.parts_index());
-            parts.write(place, begin, blocks)?;
+            let write = || parts.write(place, begin, blocks);
+            self.recorded(&[self.parts_index()], write)?;
         }
         self.write_to_files(piece, begin, blocks)
     }
 
     fn write_to_files(&self, piece: u32, begin: u32, blocks: &[Bytes]) -> io::Result<()> {
+        let length: usize = blocks.iter().map(Bytes::len).sum();
+        let spans = self.info.spans(piece, begin, length as u32);
+        let wanted = |span: &Span| !span.pad && self.wants(span.file as u32);
+        let files: SmallVec<[u32; 16]> =
+            spans.filter(wanted).map(|span| span.file as u32).collect();
+        self.recorded(&files, || self.write_spans(piece, begin, blocks, wanted))
+    }
+
+    fn write_spans(
+        &self,
+        piece: u32,
+        begin: u32,
+        blocks: &[Bytes],
+        wanted: impl Fn(&Span) -> bool,
+    ) -> io::Result<()> {
         let length: usize = blocks.iter().map(Bytes::len).sum();
         let mut rest = blocks.iter().cloned();
         let mut block = Bytes::new();
@@ -366,8 +402,7 @@ impl FileStore {
                     batch += part.len();
                     slices.push(part);
                 }
-                if !span.pad && self.wants(span.file as u32) {
-                    self.announce(span.file as u32);
+                if wanted(&span) {
                     let file = self.file(span.file as u32, true)?;
                     let _turn = lock(&self.turns[span.file % self.turns.len()]);
                     write_all(&*file, &slices, offset)?;
@@ -386,199 +421,14 @@ impl FileStore {
     /// # Errors
     /// Those of the file system.
     pub fn close(&self, sync: bool) -> io::Result<()> {
-        let mut open = lock(&self.open);
-        open.order.clear();
-        let files = std::mem::take(&mut open.files);
-        drop(open);
-        for open in files.into_values().filter(|open| sync && open.writable) {
-            open.file.sync_data()?;
+        if sync {
+            self.sync()?;
         }
-        if let Some(parts) = self.parts.as_ref().filter(|_| sync) {
-            parts.sync()?;
-        }
+        lock(&self.open).close();
         if let Some(watch) = &self.watch {
             watch.close();
         }
         Ok(())
-    }
-
-    /// File `index`, opened before or now. With `write` it is made where it is missing.
-    pub(super) fn file(&self, index: u32, write: bool) -> io::Result<Arc<File>> {
-        let mut guard = lock(&self.open);
-        let open = &mut *guard;
-        if let Some(known) = open.files.get_mut(&index)
-            && (known.writable || !write)
-        {
-            // Not each time: for a seeder it would be a good part of all system calls.
-            let is_late = known.looked.elapsed() >= LOOK_EVERY;
-            if !is_late || self.is_unchanged(&known.file.metadata()?, open.seen.get(&index)) {
-                if is_late {
-                    known.looked = Instant::now();
-                }
-                return Ok(Arc::clone(&known.file));
-            }
-            if !self.read_only {
-                return Err(changed());
-            }
-            // Whatever has its name now may be as right as what had it before.
-            open.files.remove(&index);
-            open.order.retain(|other| *other != index);
-        }
-        // Opened under the lock: two workers must not make and cut one file twice.
-        let before = open.seen.get(&index).copied();
-        let file = match self.open_file(open, index, write && before.is_none(), write) {
-            Ok(file) => Arc::new(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && before.is_some() => {
-                return Err(changed());
-            }
-            Err(error) => return Err(error),
-        };
-        let now = Seen::of(&file.metadata()?);
-        if before.is_some_and(|before| before != now) && self.read_only {
-            let pieces = self.info.pieces_of_file(index as usize);
-            open.doubted.insert(index);
-            open.sure.retain(|piece| !pieces.contains(piece));
-            open.seen.insert(index, now);
-        }
-        open.seen.entry(index).or_insert(now);
-        let known = OpenFile {
-            file: Arc::clone(&file),
-            writable: write,
-            looked: Instant::now(),
-        };
-        if open.files.insert(index, known).is_none() {
-            open.order.push_back(index);
-            if open.order.len() > open.limit
-                && let Some(oldest) = open.order.pop_front()
-            {
-                open.files.remove(&oldest);
-            }
-        }
-        Ok(file)
-    }
-
-    /// Whether what an open file holds is still what its name stands for, and while nothing is
-    /// written whether it is as it was `before`.
-    fn is_unchanged(&self, now: &Metadata, before: Option<&Seen>) -> bool {
-        let same = before.is_none_or(|before| *before == Seen::of(now));
-        now.nlink() > 0 && (!self.read_only || same)
-    }
-
-    /// Whether `piece` has bytes in a file that somebody changed since it was found right.
-    pub(super) fn doubts(&self, piece: u32) -> bool {
-        let open = lock(&self.open);
-        let mut spans = self.info.spans(piece, 0, self.info.piece_size(piece));
-        !open.doubted.is_empty()
-            && !open.sure.contains(&piece)
-            && spans.any(|span| open.doubted.contains(&(span.file as u32)))
-    }
-
-    /// `piece` was found right again.
-    pub(super) fn trust(&self, piece: u32) {
-        lock(&self.open).sure.insert(piece);
-    }
-
-    fn open_file(
-        &self,
-        open: &mut OpenFiles,
-        index: u32,
-        create: bool,
-        write: bool,
-    ) -> io::Result<File> {
-        let file = &self.info.files[index as usize];
-        let folder = self.folder(open, index, create)?;
-        let name = last(&file.path)?;
-        if !write {
-            // Non-blocking: a pipe of that name must not hold a worker for ever.
-            let flags = self.read_flags() | OFlags::RDONLY | OFlags::NONBLOCK;
-            let opened = File::from(rfs::openat(&folder, name, flags, Mode::empty())?);
-            regular(&opened)?;
-            return Ok(opened);
-        }
-        let mode = if file.executable { 0o777 } else { 0o666 };
-        let mut flags = NO_FOLLOW | OFlags::RDWR | OFlags::NONBLOCK;
-        flags.set(OFlags::CREATE, create);
-        let opened = File::from(rfs::openat(
-            &folder,
-            name,
-            flags,
-            Mode::from_raw_mode(mode),
-        )?);
-        regular(&opened)?;
-        let place = Place::of_open(&opened)?;
-        if self
-            .reserved
-            .iter()
-            .any(|path| Place::of(path) == Some(place.clone()))
-        {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        // A longer file of that name is somebody else's: it is neither cut nor written to.
-        let meta = opened.metadata()?;
-        if meta.len() > file.length {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        // One that was begun without the attribute (BEP 47): whoever may read it may run it.
-        let mode = meta.permissions().mode();
-        if file.executable && mode & 0o111 == 0 {
-            let more = Mode::from_raw_mode((mode | (mode & 0o444) >> 2) & 0o7777);
-            rfs::fchmod(&opened, more)?;
-        }
-        Ok(opened)
-    }
-
-    /// The folder of the file at `path`, walked from the output folder step by step.
-    fn folder(&self, open: &mut OpenFiles, index: u32, create: bool) -> io::Result<OwnedFd> {
-        let path = &self.info.files[index as usize].path;
-        if create && open.root.is_none() {
-            std::fs::create_dir_all(&self.root)?;
-        }
-        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
-        let below = flags | if create { NO_FOLLOW } else { self.read_flags() };
-        // The output folder itself is the user's choice, a link or not.
-        let mut at = match rfs::open(&self.root, flags, Mode::empty()) {
-            Err(Errno::NOENT) if open.root.is_some() => return Err(changed()),
-            root => root?,
-        };
-        let root = File::from(at);
-        let meta = root.metadata()?;
-        let identity = (meta.dev(), meta.ino());
-        if *open.root.get_or_insert(identity) != identity {
-            return Err(changed());
-        }
-        at = root.into();
-        let folders = path.split_last().map_or(&[][..], |(_, folders)| folders);
-        for (depth, element) in folders.iter().enumerate() {
-            let element = clean(element)?;
-            let next = rfs::openat(&at, element, below, Mode::empty());
-            at = match next {
-                Err(Errno::NOENT) if create => {
-                    if self.was_here(open, index, depth + 1) {
-                        return Err(changed());
-                    }
-                    match rfs::mkdirat(&at, element, Mode::from_raw_mode(0o777)) {
-                        Ok(()) | Err(Errno::EXIST) => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                    rfs::openat(&at, element, below, Mode::empty())?
-                }
-                next => next?,
-            };
-        }
-        Ok(at)
-    }
-
-    /// Whether a file was seen in the folder that the first `depth` elements of the path of file
-    /// `index` lead to: then somebody took that folder away. Files of a folder follow each other.
-    fn was_here(&self, open: &OpenFiles, index: u32, depth: usize) -> bool {
-        let files = &self.info.files;
-        let index = index as usize;
-        let folder = &files[index].path[..depth];
-        let inside = |at: &usize| files[*at].pad || files[*at].path.starts_with(folder);
-        let before = (0..index).rev().take_while(inside);
-        let after = (index + 1..files.len()).take_while(inside);
-        let mut all = before.chain(after);
-        all.any(|at| open.seen.contains_key(&(at as u32)))
     }
 
     /// Reserves the space of all wanted files.
@@ -590,15 +440,15 @@ impl FileStore {
         let files = self.info.files.iter().enumerate();
         let plain = files.filter(|(_, file)| !file.pad && file.length > 0);
         for (index, file) in plain.filter(|(index, _)| self.wants(*index as u32)) {
+            self.is_wanted()?;
             let index = index as u32;
-            self.announce(index);
-            let opened = self.file(index, true)?;
-            match rfs::fallocate(&*opened, FallocateFlags::empty(), 0, file.length) {
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                    return Err(io::ErrorKind::Unsupported.into());
+            self.recorded(&[index], || {
+                let opened = self.file(index, true)?;
+                match rfs::fallocate(&*opened, FallocateFlags::empty(), 0, file.length) {
+                    Err(Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
+                    done => Ok(done?),
                 }
-                done => done?,
-            }
+            })?;
         }
         Ok(())
     }
@@ -620,12 +470,13 @@ impl FileStore {
     fn make_link(&self, index: u32, target: &[String]) -> io::Result<()> {
         let path = &self.info.files[index as usize].path;
         let text = link_text(path, target);
-        let folder = self.folder(&mut lock(&self.open), index, true)?;
+        let handle = lock(&self.open).folder(&self.info, index, true, false)?;
+        let folder = &*handle.folder;
         let name = last(path)?;
-        match rfs::symlinkat(&text, &folder, name) {
+        match rfs::symlinkat(&text, folder, name) {
             Ok(()) => Ok(()),
             // Ours from an earlier run; anything else is somebody's, and left as it is.
-            Err(Errno::EXIST) => match rfs::readlinkat(&folder, name, Vec::new()) {
+            Err(Errno::EXIST) => match rfs::readlinkat(folder, name, Vec::new()) {
                 Ok(there)
                     if leads_to(
                         &self.root,
@@ -642,120 +493,4 @@ impl FileStore {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// Whether the link at `path` that says `text` leads to `target`, all below `root`: by its words,
-/// since what it leads to may not be there yet, or by what is there.
-pub(crate) fn leads_to(
-    root: &Path,
-    path: &[String],
-    text: impl AsRef<OsStr>,
-    target: &[String],
-) -> bool {
-    let real = |path: &[String]| {
-        let path: PathBuf = path.iter().collect();
-        root.join(path).canonicalize()
-    };
-    lexical_target(path, Path::new(&text)).is_some_and(|said| said == target)
-        || matches!((real(path), real(target)), (Ok(a), Ok(b)) if a == b)
-}
-
-/// Where a link at `path` that says `text` leads to by its words; `None` where they lead out, or
-/// cannot tell: up from what may be a link itself.
-pub(crate) fn lexical_target(path: &[String], text: &Path) -> Option<Vec<String>> {
-    let mut at = path.split_last()?.1.to_vec();
-    let mut down = false;
-    for step in text.components() {
-        match step {
-            Component::CurDir => {}
-            Component::ParentDir if !down => _ = at.pop()?,
-            Component::Normal(name) => {
-                down = true;
-                at.push(name.to_str()?.to_owned());
-            }
-            _ => return None,
-        }
-    }
-    Some(at)
-}
-
-/// What a link at `path` says so that it leads to `target`, both below the output folder: the way
-/// from its own folder, up only as far as it must.
-pub(crate) fn link_text(path: &[String], target: &[String]) -> PathBuf {
-    let folder = path.split_last().map_or(&[][..], |(_, folder)| folder);
-    let shared = folder.iter().zip(target).take_while(|(a, b)| a == b);
-    let shared = shared.count();
-    let up = folder[shared..].iter().map(|_| "..");
-    let text: PathBuf = up
-        .chain(target[shared..].iter().map(String::as_str))
-        .collect();
-    match text.as_os_str().is_empty() {
-        // Its own folder.
-        true => ".".into(),
-        false => text,
-    }
-}
-
-/// Paths are clean when they get here; this is the second lock on the same door.
-fn clean(element: &str) -> io::Result<&str> {
-    let bad = matches!(element, "" | "." | "..") || element.contains(['/', '\0']);
-    if bad {
-        return Err(io::ErrorKind::PermissionDenied.into());
-    }
-    Ok(element)
-}
-
-fn last(path: &[String]) -> io::Result<&str> {
-    clean(path.last().map_or("", String::as_str))
-}
-
-fn regular(file: &File) -> io::Result<()> {
-    if file.metadata()?.is_file() {
-        Ok(())
-    } else {
-        Err(io::ErrorKind::AlreadyExists.into())
-    }
-}
-
-fn is_missing(error: &io::Error) -> bool {
-    use io::ErrorKind::{NotFound, UnexpectedEof};
-    matches!(error.kind(), NotFound | UnexpectedEof)
-}
-
-/// Appends what is there from `offset` on, until `out` is `end` bytes long, without zeroing its
-/// memory first.
-pub(super) fn pread(file: &File, out: &mut Vec<u8>, end: usize, mut offset: u64) -> io::Result<()> {
-    out.reserve(end.saturating_sub(out.len()));
-    while out.len() < end {
-        let left = end - out.len();
-        let read = match rustix::io::pread(file, &mut out.spare_capacity_mut()[..left], offset) {
-            Err(Errno::INTR) => continue,
-            other => other?.0.len(),
-        };
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        // SAFETY: the call has initialised so many bytes after the ones that were there.
-        unsafe { out.set_len(out.len() + read) };
-        offset += read as u64;
-    }
-    Ok(())
-}
-
-pub(super) fn write_all(file: impl AsFd, blocks: &[Bytes], mut offset: u64) -> io::Result<()> {
-    let mut slices: Vec<IoSlice<'_>> = blocks.iter().map(|block| IoSlice::new(block)).collect();
-    let mut slices = &mut slices[..];
-    IoSlice::advance_slices(&mut slices, 0);
-    while !slices.is_empty() {
-        match rustix::io::pwritev(&file, slices, offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                offset += written as u64;
-                IoSlice::advance_slices(&mut slices, written);
-            }
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }

@@ -9,18 +9,27 @@ mod buffers;
 mod changes;
 mod fetch;
 mod files;
+mod folders;
+mod links;
+mod open;
 mod parts;
 mod piece;
 mod pool;
 mod present;
+mod queue;
+mod raw;
 mod resolve;
+mod scratch;
+mod sync;
+mod tree;
 mod worker;
+mod written;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
@@ -34,12 +43,13 @@ use crate::state::StateDir;
 pub(crate) use changes::metadata_below;
 use fetch::Fetch;
 pub use files::FileStore;
-pub(crate) use files::{leads_to, lexical_target, link_text};
+pub(crate) use links::{leads_to, lexical_target, link_text};
 pub(crate) use parts::{name_of as parts_name, shared_pieces};
 use pool::Pool;
 pub(crate) use present::is_hole;
+use queue::{Queue, Read, State, Task};
 use resolve::resolve;
-use worker::{Queue, Read, State, Task, Worker};
+use worker::Worker;
 
 /// How storage works.
 #[derive(Debug, Clone)]
@@ -50,6 +60,13 @@ pub struct StorageConfig {
     pub memory_budget: usize,
     /// Open files at most, per torrent.
     pub max_open_files: usize,
+    /// Open folders at most, per torrent: what is proven to lie below the output folder is not
+    /// proven again for each file.
+    pub max_open_folders: usize,
+    /// Written files at most that are brought to the device one by one when state is saved; for
+    /// more of them the file systems they are on are asked for everything at once, where that can
+    /// be done (Linux).
+    pub sync_one_by_one: usize,
     /// Whether nothing may be made or written below the output folder.
     pub read_only: bool,
     /// Whether the space of all wanted files is reserved before anything is fetched; else files are
@@ -71,6 +88,8 @@ impl Default for StorageConfig {
             threads: 0,
             memory_budget: 32 << 20,
             max_open_files: 128,
+            max_open_folders: 32,
+            sync_one_by_one: 16,
             read_only: false,
             preallocate: false,
             sync_on_close: true,
@@ -103,6 +122,12 @@ pub(crate) struct Shared {
     pub(crate) kept: AtomicUsize,
     on_done: Box<OnDone>,
     folders: Mutex<BTreeMap<Id20, PathBuf>>,
+    /// How many torrents are to be closed.
+    pub(crate) leaving: AtomicUsize,
+    /// Of each torrent that was opened, whether it is to be closed.
+    closing: Mutex<HashMap<TorrentId, Arc<AtomicBool>>>,
+    /// Everything ends: nobody takes answers any more.
+    pub(crate) ends: AtomicBool,
 }
 
 impl Shared {
@@ -113,6 +138,38 @@ impl Shared {
     pub(crate) fn torrent(&self, torrent: TorrentId) -> Result<Arc<FileStore>, JobError> {
         let torrents = self.torrents.read().unwrap_or_else(PoisonError::into_inner);
         torrents.get(&torrent).cloned().ok_or(JobError::Missing)
+    }
+
+    /// Set once `torrent` is to be closed.
+    fn closing(&self, torrent: TorrentId) -> Arc<AtomicBool> {
+        Arc::clone(lock(&self.closing).entry(torrent).or_default())
+    }
+
+    /// Nothing that is queued for `torrent` is wanted any more but what keeps what was verified.
+    fn leave(&self, torrent: TorrentId) {
+        self.closing(torrent).store(true, Ordering::Relaxed);
+        self.leaving.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_leaving(&self, torrent: TorrentId) -> bool {
+        let closing = lock(&self.closing);
+        closing
+            .get(&torrent)
+            .is_some_and(|it| it.load(Ordering::Relaxed))
+    }
+
+    /// `torrent` is closed.
+    pub(crate) fn has_left(&self, torrent: TorrentId) {
+        lock(&self.closing).remove(&torrent);
+        self.leaving.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Nobody takes answers any more.
+    fn end(&self) {
+        self.ends.store(true, Ordering::Relaxed);
+        for closing in lock(&self.closing).values() {
+            closing.store(true, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn folder(&self, info_hash: &Id20) -> Option<PathBuf> {
@@ -165,7 +222,8 @@ struct Shard {
 
 /// Does the engine's jobs on threads of its own; they start with the first job.
 ///
-/// Dropping it finishes what was submitted.
+/// Dropping it finishes what keeps and saves verified pieces; other jobs are given up, as nobody is
+/// there for their answers.
 pub struct Storage {
     shared: Arc<Shared>,
     workers: Vec<Shard>,
@@ -212,6 +270,9 @@ impl Storage {
             kept: AtomicUsize::new(0),
             on_done: Box::new(on_done),
             folders: Mutex::default(),
+            leaving: AtomicUsize::new(0),
+            closing: Mutex::default(),
+            ends: AtomicBool::new(false),
         });
         Self {
             resolver: Pool::new("resolve", resolve::MAX_THREADS, Arc::clone(&shared)),
@@ -268,17 +329,14 @@ impl Storage {
             }
             Work::SaveState { kind, data } => self.save(job, kind, State::Bytes(data.into())),
             Work::CheckSignature { item } => {
-                let shared = Arc::clone(&self.shared);
-                self.run(0, move |_| {
-                    shared.answer([(job, JobResult::Signature(item.is_authentic()))]);
-                });
+                let work = Box::new(move || JobResult::Signature(item.is_authentic()));
+                self.push(0, Task::Answer { job, work });
             }
             Work::CheckMetadata { torrent, assembled } => {
-                let shard = torrent.0.index as usize;
-                let shared = Arc::clone(&self.shared);
-                self.run(shard, move |_| {
-                    shared.answer([(job, JobResult::Metadata(assembled.check()))]);
-                });
+                self.start();
+                let shard = torrent.0.index as usize % self.workers.len();
+                let work = Box::new(move || JobResult::Metadata(assembled.check()));
+                self.push(shard, Task::Answer { job, work });
             }
             Work::Open {
                 torrent,
@@ -291,11 +349,14 @@ impl Storage {
                     torrent,
                     info,
                     select,
+                    unwanted: self.shared.closing(torrent),
                 },
             ),
             Work::CloseStorage { torrent } => {
-                // Whoever sees it last closes: every earlier job of the torrent is done then.
+                // What is under way and queued is given up: it could take long.
+                self.shared.leave(torrent);
                 self.start();
+                // Whoever sees it last closes: what is left of earlier jobs is done then.
                 let left = Arc::new(AtomicUsize::new(self.workers.len()));
                 for shard in 0..self.workers.len() {
                     let left = Arc::clone(&left);
@@ -465,6 +526,7 @@ impl Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
+        self.shared.end();
         self.flush();
         let workers = self
             .workers
@@ -486,11 +548,10 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The engine's view of an error of the operating system.
 pub(crate) fn job_error(error: &io::Error) -> JobError {
-    if error
-        .get_ref()
-        .is_some_and(|inner| inner.is::<changes::Changed>())
-    {
-        return JobError::Changed;
+    match error.get_ref() {
+        Some(inner) if inner.is::<changes::Changed>() => return JobError::Changed,
+        Some(inner) if inner.is::<changes::GivenUp>() => return JobError::Cancelled,
+        _ => {}
     }
     match error.kind() {
         io::ErrorKind::Unsupported => JobError::Unsupported,

@@ -20,8 +20,8 @@ use bytes::Bytes;
 use rustix::fs::{self as rfs, Mode, OFlags};
 use trackerless_core::metainfo::Info;
 
-use super::files::{pread, write_all};
 use super::lock;
+use super::raw::{pread, write_all};
 
 /// What the file begins with.
 const MAGIC: &[u8; 16] = b"trackerless.pcs1";

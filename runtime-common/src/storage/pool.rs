@@ -1,6 +1,7 @@
 //! Jobs that wait for somebody else, on threads that come and go: they can take minutes.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use trackerless_core::io::{JobError, JobId, JobResult};
@@ -86,7 +87,9 @@ fn run(shared: &Shared, state: &Mutex<State>) {
                 }
             }
         };
-        let result = task();
+        // Whatever happens, it is answered, and the thread goes on.
+        let result =
+            catch_unwind(AssertUnwindSafe(task)).unwrap_or(JobResult::Failed(JobError::Internal));
         let mut state = lock(state);
         state.running.remove(&job);
         let wanted = !state.cancelled.remove(&job);

@@ -8,48 +8,74 @@ use rustix::io::Errno;
 use sha1::{Digest as _, Sha1};
 
 use super::files::FileStore;
+use super::lock;
 
-/// A bit set, most significant bit first, of the pieces of which at least one byte may be there.
-pub(super) fn present(store: &FileStore) -> io::Result<Vec<u8>> {
-    let info = store.info();
-    let mut bits = vec![0u8; (info.piece_count as usize).div_ceil(8)];
-    let piece_length = u64::from(info.piece_length.max(1));
-    let mut mark = |from: u64, to: u64| {
-        if from < to {
-            for piece in from / piece_length..=(to - 1) / piece_length {
-                if let Some(byte) = bits.get_mut((piece / 8) as usize) {
-                    *byte |= 0x80 >> (piece % 8);
+impl FileStore {
+    /// Looks at every file once. A bit set, most significant bit first, of the pieces of which at
+    /// least one byte may be there.
+    ///
+    /// # Errors
+    /// Those of the file system, and where something is to be written `AlreadyExists` for a file
+    /// that is longer than it should be.
+    pub(super) fn survey(&self) -> io::Result<Vec<u8>> {
+        let info = self.info();
+        let mut bits = vec![0u8; (info.piece_count as usize).div_ceil(8)];
+        let piece_length = u64::from(info.piece_length.max(1));
+        let mut mark = |from: u64, to: u64| {
+            if from < to {
+                for piece in from / piece_length..=(to - 1) / piece_length {
+                    if let Some(byte) = bits.get_mut((piece / 8) as usize) {
+                        *byte |= 0x80 >> (piece % 8);
+                    }
                 }
             }
-        }
-    };
-    let mut holes = false;
-    for (index, file) in info.files.iter().enumerate() {
-        if file.pad || file.symlink.is_some() || file.length == 0 {
-            continue;
-        }
-        let opened = match store.file(index as u32, false) {
-            Ok(opened) => opened,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            // Whatever is there is not our affair.
-            Err(_) if !store.wants(index as u32) => continue,
-            Err(error) => return Err(error),
         };
-        let size = opened.metadata()?.len().min(file.length);
-        let mut data_bytes = 0;
-        for (from, to) in data_runs(&*opened, size) {
-            data_bytes += to - from;
-            mark(file.offset + from, file.offset + to);
+        let mut holes = false;
+        for (index, file) in info.files.iter().enumerate() {
+            let skipped = file.length == 0 && self.is_read_only();
+            if file.pad || file.symlink.is_some() || skipped {
+                continue;
+            }
+            self.is_wanted()?;
+            let index = index as u32;
+            let opened = match self.file(index, false) {
+                Ok(opened) => opened,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // Whatever is there is not our affair.
+                Err(_) if !self.wants(index) => continue,
+                Err(error) => return Err(error),
+            };
+            let size = lock(&self.open).seen.get(&index).map_or(0, |it| it.size());
+            if size > file.length && !self.is_read_only() && self.wants(index) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            let size = size.min(file.length);
+            if size == 0 {
+                continue;
+            }
+            if !self.is_read_only() {
+                lock(&self.open).theirs.insert(index);
+            }
+            let mut data_bytes = 0;
+            for (from, to) in data_runs(&*opened, size) {
+                data_bytes += to - from;
+                mark(file.offset + from, file.offset + to);
+            }
+            holes |= data_bytes < size;
         }
-        holes |= data_bytes < size;
+        for piece in self.whole_aside() {
+            bits[piece as usize / 8] |= 0x80 >> (piece % 8);
+        }
+        if holes {
+            mark_zero_pieces(self, &mut bits);
+        }
+        if let Some(watch) = &self.watch {
+            let open = lock(&self.open);
+            let seen = |index| open.seen.get(&index).and_then(|it| it.stamped());
+            watch.first_seen(info, self.root(), seen);
+        }
+        Ok(bits)
     }
-    for piece in store.whole_aside() {
-        bits[piece as usize / 8] |= 0x80 >> (piece % 8);
-    }
-    if holes {
-        mark_zero_pieces(store, &mut bits);
-    }
-    Ok(bits)
 }
 
 /// A piece of zeros is complete as a hole, in files that were copied sparsely.

@@ -14,6 +14,9 @@ use trackerless_core::slab::Key;
 
 use super::*;
 
+mod ending;
+mod theirs;
+
 const PIECE: u32 = 32 * 1024;
 const BLOCK: u32 = 16 * 1024;
 const TORRENT: TorrentId = TorrentId(Key {

@@ -1,26 +1,28 @@
 //! One worker thread: its queue, its pieces.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use sha1::{Digest as _, Sha1};
 use smallvec::SmallVec;
 use trackerless_core::id::Id20;
 use trackerless_core::io::{
-    BlockHash, Digest, HashKind, JobError, JobId, JobResult, Opened, StateKind, TorrentId,
+    BlockHash, Digest, HashKind, JobError, JobId, JobResult, Opened, TorrentId,
 };
-use trackerless_core::metainfo::{Info, merkle};
-use trackerless_core::resume::Resume;
+use trackerless_core::metainfo::Info;
 use trackerless_core::swarm::picker::BLOCK_LENGTH;
 
 use super::buffers::Buffers;
 use super::files::FileStore;
 use super::piece::Piece;
-use super::present::{present, zero_hash};
-use super::{Shared, job_error, lock};
+use super::present::zero_hash;
+use super::queue::{PieceKey, Queue, Read, Task};
+use super::tree::PieceTree;
+use super::{Shared, job_error};
 
 /// Bytes read from disk at once to be hashed.
 const HASH_CHUNK: u32 = 256 * 1024;
@@ -28,145 +30,12 @@ const HASH_CHUNK: u32 = 256 * 1024;
 const ANSWERS_AT_ONCE: usize = 64;
 /// Bytes of a piece read at once for peers.
 const READ_AT_ONCE: u32 = 256 * 1024;
-/// Bytes under one leaf of a hash tree.
-const MERKLE_BLOCK: usize = 16 * 1024;
-
-/// Runs on a worker, with its buffer.
-pub(super) type OnWorker = dyn FnOnce(&mut Vec<u8>) + Send;
-
-/// What is to be saved.
-pub(super) enum State {
-    Bytes(Box<[u8]>),
-    /// Encoded by the worker: it is as large as the metadata, and hashed.
-    Resume(Arc<Resume>),
-}
-
-impl State {
-    fn into_bytes(self) -> Box<[u8]> {
-        match self {
-            Self::Bytes(bytes) => bytes,
-            Self::Resume(resume) => {
-                let mut data = Vec::new();
-                resume.encode(&mut data);
-                data.into()
-            }
-        }
-    }
-}
-
-/// Bytes of a piece that a peer asked for.
-#[derive(Clone, Copy)]
-pub(super) struct Read {
-    pub(super) job: JobId,
-    pub(super) torrent: TorrentId,
-    pub(super) piece: u32,
-    pub(super) begin: u32,
-    pub(super) length: u32,
-}
-
-impl Read {
-    /// Whether `next` asks for what follows.
-    fn is_followed_by(&self, next: &Self) -> bool {
-        (next.torrent, next.piece) == (self.torrent, self.piece)
-            && self.begin.checked_add(self.length) == Some(next.begin)
-    }
-}
-
-pub(super) enum Task {
-    Open {
-        job: JobId,
-        torrent: TorrentId,
-        info: Arc<Info>,
-        select: Arc<[u32]>,
-    },
-    Read(Read),
-    Write {
-        job: JobId,
-        torrent: TorrentId,
-        piece: u32,
-        begin: u32,
-        data: Bytes,
-    },
-    Hash {
-        job: JobId,
-        torrent: TorrentId,
-        piece: u32,
-        kind: HashKind,
-    },
-    HashBlocks {
-        job: JobId,
-        torrent: TorrentId,
-        piece: u32,
-    },
-    Commit {
-        job: JobId,
-        torrent: TorrentId,
-        piece: u32,
-    },
-    Discard {
-        job: JobId,
-        torrent: TorrentId,
-        piece: u32,
-    },
-    Close {
-        job: JobId,
-        torrent: TorrentId,
-        left: Arc<AtomicUsize>,
-    },
-    Save {
-        job: JobId,
-        kind: StateKind,
-        store: Option<Arc<FileStore>>,
-        state: State,
-    },
-    Run(Box<OnWorker>),
-    End,
-}
-
-#[derive(Default)]
-struct Waiting {
-    tasks: VecDeque<Task>,
-    idle: bool,
-}
-
-/// Tasks of one worker, in order.
-#[derive(Default)]
-pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
-    wake: Condvar,
-}
-
-impl Queue {
-    pub(super) fn push(&self, tasks: impl IntoIterator<Item = Task>) {
-        let mut waiting = lock(&self.waiting);
-        waiting.tasks.extend(tasks);
-        // A wake-up is a system call: only for a worker that sleeps.
-        if std::mem::take(&mut waiting.idle) {
-            self.wake.notify_one();
-        }
-    }
-
-    /// Moves all tasks to `into`, which is empty; waits for the first.
-    fn take(&self, into: &mut VecDeque<Task>) {
-        let mut waiting = lock(&self.waiting);
-        while waiting.tasks.is_empty() {
-            waiting.idle = true;
-            waiting = self
-                .wake
-                .wait(waiting)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        waiting.idle = false;
-        std::mem::swap(&mut waiting.tasks, into);
-    }
-}
-
-type PieceKey = (TorrentId, u32);
-
 pub(super) struct Worker {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
     pieces: HashMap<PieceKey, Piece>,
+    /// Pieces of which a block was dropped, as their torrents are to be closed.
+    holey: HashSet<PieceKey>,
     buffer: Vec<u8>,
     /// What is read for peers.
     buffers: Buffers,
@@ -180,6 +49,7 @@ impl Worker {
             shared,
             queue,
             pieces: HashMap::new(),
+            holey: HashSet::new(),
             buffer: Vec::new(),
             buffers: Buffers::default(),
             zeros: (0, zero_hash(0)),
@@ -195,11 +65,20 @@ impl Worker {
                 if matches!(task, Task::End) {
                     return;
                 }
+                if self.is_unwanted(&task) {
+                    if let Task::Write { torrent, piece, .. } = task {
+                        self.holey.insert((torrent, piece));
+                    }
+                    if let Some(job) = task.job() {
+                        answers.push((job, JobResult::Failed(JobError::Cancelled)));
+                    }
+                    continue;
+                }
                 if let Task::Read(first) = task {
                     self.read_run(first, &mut tasks, &mut answers);
                     continue;
                 }
-                if let Some((job, result)) = self.perform(task) {
+                if let Some((job, result)) = self.perform_guarded(task) {
                     // Nobody waits for a block that is kept: its answer goes with the next, since
                     // each time the engine's thread may have to be woken.
                     let urgent = !matches!(result, JobResult::Written);
@@ -215,6 +94,32 @@ impl Worker {
         }
     }
 
+    /// Whether nobody wants it any more, as its torrent is to be closed or everything ends.
+    fn is_unwanted(&self, task: &Task) -> bool {
+        let ends = self.shared.ends.load(Ordering::Relaxed);
+        if !ends && self.shared.leaving.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let leaves = ends || task.torrent().is_some_and(|it| self.shared.is_leaving(it));
+        // A piece that was verified is kept, unless some of it was not.
+        let is_holey = |task: &Task| {
+            matches!(task, Task::Commit { .. })
+                && task.piece().is_some_and(|key| self.holey.contains(&key))
+        };
+        leaves && (task.ends_with_torrent() || is_holey(task))
+    }
+
+    /// [`Self::perform`], with an answer whatever happens: a mistake of ours in one job must not
+    /// leave it and all that are queued after it without one.
+    fn perform_guarded(&mut self, task: Task) -> Option<(JobId, JobResult)> {
+        let (job, piece) = (task.job(), task.piece());
+        catch_unwind(AssertUnwindSafe(|| self.perform(task))).unwrap_or_else(|_| {
+            // What is kept of the piece may be half changed.
+            self.forget(|key| Some(*key) == piece);
+            job.map(|job| (job, JobResult::Failed(JobError::Internal)))
+        })
+    }
+
     fn perform(&mut self, task: Task) -> Option<(JobId, JobResult)> {
         Some(match task {
             Task::Open {
@@ -222,7 +127,8 @@ impl Worker {
                 torrent,
                 info,
                 select,
-            } => (job, answer(self.open(torrent, info, &select))),
+                unwanted,
+            } => (job, answer(self.open(torrent, info, &select, unwanted))),
             Task::Read(read) => (read.job, answer(self.read_right(read).map(JobResult::Read))),
             Task::Write {
                 job,
@@ -265,10 +171,14 @@ impl Worker {
                 piece,
             } => {
                 self.forget(|key| *key == (torrent, piece));
+                if let Ok(store) = self.shared.torrent(torrent) {
+                    store.forget_spilled(piece);
+                }
                 (job, JobResult::Discarded)
             }
             Task::Close { job, torrent, left } => {
                 self.forget(|key| key.0 == torrent);
+                self.holey.retain(|key| key.0 != torrent);
                 if left.fetch_sub(1, Ordering::AcqRel) > 1 {
                     return None;
                 }
@@ -284,6 +194,7 @@ impl Worker {
                 let data = state.into_bytes();
                 (job, self.shared.save(kind, store.as_deref(), &data))
             }
+            Task::Answer { job, work } => (job, work()),
             Task::Run(work) => {
                 work(&mut self.buffer);
                 return None;
@@ -297,37 +208,30 @@ impl Worker {
         torrent: TorrentId,
         info: Arc<Info>,
         select: &[u32],
+        unwanted: Arc<AtomicBool>,
     ) -> Result<JobResult, JobError> {
         let short: Id20 = info.hashes.short();
         let root = self.shared.folder(&short).ok_or(JobError::Permission)?;
         let config = &self.shared.config;
-        let mut store = FileStore::new(info, root, config.max_open_files);
-        store.reserve(&config.reserved);
-        if config.read_only {
-            store.read_only();
-        }
+        let mut store = FileStore::with(info, root, config, unwanted);
         if let Some(state) = config.state.as_ref().filter(|_| !config.read_only) {
             store.watch(state.journal(short));
         }
-        let prepared = store.select(select).and_then(|()| match config.read_only {
-            true => Ok(()),
-            false => store.prepare(),
-        });
-        let found = prepared.and_then(|()| {
+        let prepared = store.select(select).and_then(|()| {
             // First what is there: space that is reserved may look like content.
-            let found = present(&store)?;
+            let present = store.prepare()?;
             if config.preallocate && !config.read_only {
                 store.preallocate()?;
             }
-            Ok(found)
+            Ok(present)
         });
-        let found = found.map_err(|error| job_error(&error))?;
+        let present = prepared.map_err(|error| job_error(&error))?;
         self.shared
             .torrents
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(torrent, Arc::new(store));
-        Ok(JobResult::Opened(Box::new(Opened { present: found })))
+        Ok(JobResult::Opened(Box::new(Opened { present })))
     }
 
     fn close(&self, torrent: TorrentId) -> Result<(), JobError> {
@@ -337,6 +241,7 @@ impl Worker {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&torrent);
+        self.shared.has_left(torrent);
         match store {
             Some(store) => store
                 .close(self.shared.config.sync_on_close)
@@ -364,7 +269,7 @@ impl Worker {
             reads.push(last);
             tasks.pop_front();
         }
-        let data = self.read_right(all);
+        let data = self.read_guarded(all);
         let alone = reads.len() == 1;
         for read in reads {
             let data = match &data {
@@ -374,11 +279,16 @@ impl Worker {
                 }
                 Err(error) if alone => Err(*error),
                 // What is wrong may be so with one of them alone.
-                Err(_) => self.read_right(read),
+                Err(_) => self.read_guarded(read),
             };
             answers.push((read.job, answer(data.map(JobResult::Read))));
         }
         self.shared.answer(answers.drain(..));
+    }
+
+    /// [`Self::read_right`], with an answer whatever happens.
+    fn read_guarded(&mut self, read: Read) -> Result<Bytes, JobError> {
+        catch_unwind(AssertUnwindSafe(|| self.read_right(read))).unwrap_or(Err(JobError::Internal))
     }
 
     /// Reads what is right: of a file that somebody changed, each piece is hashed once more.
@@ -465,7 +375,8 @@ impl Worker {
             return Ok(());
         };
         let store = self.shared.torrent(torrent)?;
-        flush(&store, index, piece).map_err(|error| job_error(&error))?;
+        flush(piece, |begin, run| store.spill(index, begin, run))
+            .map_err(|error| job_error(&error))?;
         self.shared.kept.fetch_sub(piece.kept(), Ordering::Relaxed);
         piece.clear_blocks();
         Ok(())
@@ -540,9 +451,14 @@ impl Worker {
             return Ok(());
         };
         // On an error the piece stays in memory: the engine may try again.
-        flush(&store, index, piece)
+        let written = match store.is_in_scratch(index) {
+            true => move_spilled(&store, index, piece, &mut self.buffer),
+            false => flush(piece, |begin, run| store.write(index, begin, run)),
+        };
+        written
             .and_then(|()| store.finish(index))
             .map_err(|error| job_error(&error))?;
+        store.forget_spilled(index);
         self.forget(|key| *key == (torrent, index));
         Ok(())
     }
@@ -560,50 +476,6 @@ impl Worker {
     }
 }
 
-/// The hashes of a piece's blocks of 16 KiB (BEP 52).
-#[derive(Default)]
-struct PieceTree {
-    leaves: Vec<merkle::Hash>,
-    block: Vec<u8>,
-}
-
-impl PieceTree {
-    fn update(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let room = MERKLE_BLOCK - self.block.len();
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            if now.len() == MERKLE_BLOCK {
-                self.leaves.push(merkle::leaf(now));
-            } else {
-                self.block.extend_from_slice(now);
-                if self.block.len() == MERKLE_BLOCK {
-                    self.end_block();
-                }
-            }
-            bytes = later;
-        }
-    }
-
-    fn end_block(&mut self) {
-        self.leaves.push(merkle::leaf(&self.block));
-        self.block.clear();
-    }
-
-    fn finish(mut self, info: &Info, piece: u32) -> merkle::Hash {
-        if !self.block.is_empty() {
-            self.end_block();
-        }
-        let file = info.spans(piece, 0, 1).next();
-        let file = file.and_then(|span| info.files.get(span.file));
-        if file.is_some_and(|file| file.length > u64::from(info.piece_length)) {
-            // A piece of a larger file is a tree of full height, the last one too.
-            let full = 1usize << merkle::layer_height(info.piece_length);
-            self.leaves.resize(full.max(self.leaves.len()), [0; 32]);
-        }
-        merkle::root(self.leaves, 0)
-    }
-}
-
 fn answer(result: Result<JobResult, JobError>) -> JobResult {
     result.unwrap_or_else(JobResult::Failed)
 }
@@ -616,13 +488,13 @@ fn check_range(store: &FileStore, piece: u32, begin: u32, length: u32) -> Result
     }
 }
 
-/// Writes what is in memory, each contiguous run with as few calls as possible.
-fn flush(store: &FileStore, index: u32, piece: &Piece) -> io::Result<()> {
+/// Has `write` take what is in memory, each contiguous run at once.
+fn flush(piece: &Piece, mut write: impl FnMut(u32, &[Bytes]) -> io::Result<()>) -> io::Result<()> {
     let mut run: Vec<Bytes> = Vec::with_capacity(piece.blocks().len());
     let (mut begin, mut end) = (0, 0);
     for (&start, block) in piece.blocks() {
         if start != end && !run.is_empty() {
-            store.write(index, begin, &run)?;
+            write(begin, &run)?;
             run.clear();
         }
         if run.is_empty() {
@@ -634,7 +506,25 @@ fn flush(store: &FileStore, index: u32, piece: &Piece) -> io::Result<()> {
     if run.is_empty() {
         return Ok(());
     }
-    store.write(index, begin, &run)
+    write(begin, &run)
+}
+
+/// Brings a piece to its files that waited elsewhere until it was right.
+fn move_spilled(
+    store: &FileStore,
+    index: u32,
+    piece: &Piece,
+    buffer: &mut Vec<u8>,
+) -> io::Result<()> {
+    let size = store.info().piece_size(index);
+    let (mut at, mut done) = (0, Ok(()));
+    visit(store, index, Some(piece), 0..size, buffer, |bytes| {
+        if done.is_ok() {
+            done = store.write(index, at, &[Bytes::copy_from_slice(bytes)]);
+        }
+        at += bytes.len() as u32;
+    })?;
+    done
 }
 
 /// Shows the bytes of `range` in order: from memory where they are kept, else from the files.
