@@ -1,7 +1,6 @@
 //! What a command reads, so that nothing it writes takes the place of it.
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -63,21 +62,50 @@ impl Kept {
     /// # Errors
     /// Which one it is.
     pub(crate) fn check(&self, option: &str, written: &Path) -> Result<(), Failure> {
-        let Some(place) = Place::of(written) else {
-            return Ok(());
-        };
-        let same = |path: &Path| Place::of(path).is_some_and(|other| other == place);
-        match self.files.iter().find(|(_, path)| same(path)) {
-            None => Ok(()),
-            Some((what, _)) => Err(would_replace(option, written, what)),
+        self.check_all(option, [written.to_owned()])
+    }
+
+    /// As [`Self::check`], of many files: what is kept is looked up once, and of a folder that is
+    /// not there no file is looked up.
+    ///
+    /// # Errors
+    /// Which one it is.
+    pub(crate) fn check_all(
+        &self,
+        option: &str,
+        written: impl IntoIterator<Item = PathBuf>,
+    ) -> Result<(), Failure> {
+        let places = self.files.iter().map(|(_, path)| Place::of(path));
+        let places: Vec<_> = places.collect();
+        let mut absent = None;
+        for path in written {
+            let folder = path.parent();
+            if folder.is_some() && folder == absent.as_deref() {
+                continue;
+            }
+            let Some(place) = Place::of(&path) else {
+                let missing = folder.filter(|folder| folder.symlink_metadata().is_err());
+                absent = missing.map(Path::to_owned);
+                continue;
+            };
+            let same = places.iter().position(|it| it.as_ref() == Some(&place));
+            if let Some(at) = same {
+                return Err(would_replace(option, &path, self.files[at].0));
+            }
         }
+        Ok(())
     }
 }
 
-/// Where the files of a torrent are below `folder`.
+/// Where the files of a torrent are below `folder`, under all names they may have there.
 pub(crate) fn content_paths(info: &Info, folder: &Path) -> impl Iterator<Item = PathBuf> {
     let files = info.files.iter().filter(|file| !file.pad);
-    files.map(move |file| folder.join(file.path.iter().collect::<PathBuf>()))
+    files.flat_map(move |file| {
+        let path = folder.join(file.path.iter().collect::<PathBuf>());
+        let given = file.given_name.as_ref();
+        let given = given.map(|name| path.with_file_name(name));
+        std::iter::once(path).chain(given)
+    })
 }
 
 /// That the file `option` names is `what`, which must stay as it is.
@@ -113,11 +141,6 @@ impl Place {
         };
         let meta = fs::metadata(folder).ok()?;
         Some(Self::Missing(identity(&meta), path.file_name()?.to_owned()))
-    }
-
-    /// Where an open file is.
-    pub(crate) fn of_open(file: &fs::File) -> io::Result<Self> {
-        Ok(Self::File(identity(&file.metadata()?)))
     }
 }
 

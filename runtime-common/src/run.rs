@@ -231,9 +231,7 @@ fn torrent_setup(
         .collect();
     if let Source::Torrent(torrent) = &source {
         if matches!(goal, Goal::Download(_)) {
-            for path in content_paths(&torrent.info, &folder) {
-                kept.check("--output", &path)?;
-            }
+            kept.check_all("--output", content_paths(&torrent.info, &folder))?;
         }
         kept.add_content(&torrent.info, &folder);
     }
@@ -264,6 +262,7 @@ fn torrent_setup(
         contacts: Contacts::of(&net, state.as_ref()),
         folder: folder.clone(),
         tcp: !net.no_tcp,
+        obstacle: storage.obstacle.clone(),
         state: state.clone(),
         outer,
     };

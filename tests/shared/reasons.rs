@@ -50,6 +50,37 @@ fn verify_says_on_standard_error_why_it_fails_and_what_to_try() {
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.starts_with("error: 2 pieces are missing"), "{said}");
     assert!(said.contains("download a.torrent"), "{said}");
+    let told = text(&output.stdout);
+    assert!(told.contains("\nfile is missing\n") || told.starts_with("file is missing\n"), "{told}");
+    assert!(told.contains("2 missing; 1 file is not there"), "{told}");
+    // A file that is there and too short is not missing.
+    fs::write(folder.path().join("file"), [7; 10]).expect("the folder can be written");
+    let output = run(folder.path(), &["verify", "a.torrent", "--data", ".", "--json"]);
+    let told: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("one object");
+    assert_eq!((&told["pieces_bad"], &told["pieces_missing"]), (&2.into(), &2.into()));
+    assert_eq!(told["files_missing"], 0);
+}
+
+/// A file where a folder of the content should be.
+#[test]
+fn what_is_in_the_way_is_named() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir_all(at("content/inner")).expect("the folder can be written");
+    fs::write(at("content/inner/a"), [7; 20_000]).expect("the folder can be written");
+    let line = ["create", "content", "-o", "a.torrent", "--node", "127.0.0.1:9"];
+    let made = run(folder.path(), &line);
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    fs::create_dir_all(at("out/content")).expect("the folder can be written");
+    fs::write(at("out/content/inner"), b"mine").expect("the folder can be written");
+    let line = [&["download", "a.torrent", "-o", "out", "--no-dht"], &LOOPBACK[..]].concat();
+    let output = run(folder.path(), &line);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let last = said.lines().last().expect("it says something");
+    assert!(last.contains("out/content/inner: something else"), "{said}");
+    assert_eq!(fs::read(at("out/content/inner")).expect("it is there"), b"mine");
 }
 
 #[test]
@@ -63,7 +94,7 @@ fn the_reason_of_a_download_that_fails_is_the_last_line() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     let last = said.lines().last().expect("it says something");
     assert!(last.starts_with("error: "), "{said}");
-    assert!(last.contains("something else is where a file"), "{said}");
+    assert!(last.contains("./file: something else is where a file"), "{said}");
     assert_eq!(said.matches("error: ").count(), 1, "{said}");
 }
 

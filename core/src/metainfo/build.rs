@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::info::BLOCK;
 use super::merkle::FileHashes;
-use super::path::{PathStyle, clean_element, tell_apart};
+use super::path::{PathStyle, clean_element};
 use super::{Info, MetainfoError, Torrent, Version};
 use crate::bencode::Writer;
 
@@ -78,8 +78,8 @@ pub struct Hashes {
 pub enum BuildError {
     /// A name that could not be written as it is.
     Name(String),
-    /// Two files, or a file and a folder, of one name on some file system: those who download
-    /// would get another name for one of them.
+    /// Two files, or a file and a folder, of one name. Names that are one only where case or Unicode
+    /// form does not count are taken: whoever downloads such files has another name for one of them.
     Duplicate(String),
     /// A single file must be alone.
     NotAlone,
@@ -97,10 +97,7 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => write!(f, "{name:?} cannot be a name in a torrent: rename it"),
-            Self::Duplicate(path) => write!(
-                f,
-                "{path:?} is there twice, but for case or Unicode form: rename one"
-            ),
+            Self::Duplicate(path) => write!(f, "{path:?} is there twice: rename one"),
             Self::NotAlone => f.write_str("a file without a path must be the only one"),
             Self::PieceLength(length) => write!(
                 f,
@@ -344,16 +341,7 @@ fn check_paths(sources: &[Source]) -> Result<(), BuildError> {
             return Err(BuildError::Duplicate(pair[0].path.join("/")));
         }
     }
-    let mut apart: Vec<Vec<String>> = sources.iter().map(|it| it.path.clone()).collect();
-    tell_apart(apart.iter_mut());
-    match sources
-        .iter()
-        .zip(&apart)
-        .find(|(it, told)| it.path != **told)
-    {
-        Some((renamed, _)) => Err(BuildError::Duplicate(renamed.path.join("/"))),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn write_attributes(writer: &mut Writer<'_>, source: &Source) {

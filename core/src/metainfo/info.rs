@@ -419,6 +419,7 @@ fn place(
         });
         files.push(File {
             path: below_name(&raw.names),
+            given_name: None,
             length: raw.length,
             offset: total,
             pad: raw.attributes.pad,
@@ -439,12 +440,14 @@ fn place(
 
 /// Tells colliding names apart. Pad files are never written, so theirs do not matter.
 fn rename(files: &mut [File]) {
-    tell_apart(
-        files
-            .iter_mut()
-            .filter(|file| !file.pad)
-            .map(|file| &mut file.path),
-    );
+    let plain = |file: &&mut File| !file.pad;
+    let paths = files.iter_mut().filter(plain).map(|file| &mut file.path);
+    let mut renamed = tell_apart(paths).into_iter().peekable();
+    for (at, file) in files.iter_mut().filter(plain).enumerate() {
+        if let Some((_, given)) = renamed.next_if(|(renamed, _)| *renamed == at) {
+            file.given_name = Some(given);
+        }
+    }
 }
 
 /// Lets links lead to what the torrent means: names in it are not cleaned, and a file may have got
@@ -504,6 +507,7 @@ fn from_folder_of<'a>(link: &[&'a [u8]], target: &[&'a [u8]]) -> Option<Vec<&'a 
 pub(super) fn pad_file(name: &str, offset: u64, length: u64) -> File {
     File {
         path: Vec::from([name.to_string(), ".pad".to_string(), length.to_string()]),
+        given_name: None,
         length,
         offset,
         pad: true,

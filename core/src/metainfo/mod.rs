@@ -77,6 +77,9 @@ pub struct File {
     /// Clean path elements below the output folder, the torrent's name first unless it is a
     /// single file. No two files of a torrent share a path, pad files aside.
     pub path: Vec<String>,
+    /// The last element as it came, where that of `path` is another: two files, or a file and a
+    /// folder, would be one on some file system.
+    pub given_name: Option<String>,
     /// Bytes.
     pub length: u64,
     /// First byte in piece space.

@@ -119,7 +119,11 @@ fn shorten(name: &mut String) {
 
 /// Tells apart paths that would be one file on some file system: it compares without case and
 /// Unicode form, and files also with folders. Folders keep their names, later files get a number.
-pub(super) fn tell_apart<'p>(paths: impl Iterator<Item = &'p mut Vec<String>>) {
+/// Tells which paths those are, in order, and what their last elements were.
+pub(super) fn tell_apart<'p>(
+    paths: impl Iterator<Item = &'p mut Vec<String>>,
+) -> Vec<(usize, String)> {
+    let mut all_renamed = Vec::new();
     let mut paths: Vec<_> = paths.collect();
     let mut folders = Folders::default();
     let mut parents: Vec<u32> = Vec::with_capacity(paths.len());
@@ -131,7 +135,7 @@ pub(super) fn tell_apart<'p>(paths: impl Iterator<Item = &'p mut Vec<String>>) {
     let mut files = BTreeSet::new();
     // Where to go on counting for a name, so that many equal names do not cost their square.
     let mut counters: BTreeMap<(u32, String), u32> = BTreeMap::new();
-    for (path, parent) in paths.iter_mut().zip(parents) {
+    for (at, (path, parent)) in paths.iter_mut().zip(parents).enumerate() {
         let Some(name) = path.last_mut() else {
             continue;
         };
@@ -150,8 +154,9 @@ pub(super) fn tell_apart<'p>(paths: impl Iterator<Item = &'p mut Vec<String>>) {
                 break candidate;
             }
         };
-        *name = renamed;
+        all_renamed.push((at, core::mem::replace(name, renamed)));
     }
+    all_renamed
 }
 
 /// The folders of a torrent, each known by a number, so that a deep path costs its own length once.

@@ -124,7 +124,7 @@ fn files_that_no_piece_tells_of_are_verified_too() {
 }
 
 #[test]
-fn names_that_are_one_file_elsewhere_are_refused() {
+fn names_that_are_one_file_elsewhere_are_taken_and_found_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x");
     fs::create_dir(&path).unwrap();
@@ -134,12 +134,24 @@ fn names_that_are_one_file_elsewhere_are_refused() {
         path,
         ..CreatePlan::default()
     };
-    let failure = create(&plan).unwrap_err();
-    assert_eq!(failure.code, crate::error::USAGE);
-    assert!(
-        failure.message.contains("\"k\" is there twice"),
-        "{failure}"
+    let torrent = create(&plan).unwrap().torrent;
+    let files = &torrent.info.files;
+    assert_eq!(
+        (&*files[0].path.join("/"), &files[0].given_name),
+        ("x/K", &None)
     );
+    let given = Some("k".to_owned());
+    assert_eq!(
+        (&*files[1].path.join("/"), &files[1].given_name),
+        ("x/k.1", &given)
+    );
+    assert!(verify(&torrent, folder.path()).unwrap().is_right());
+    // As it is downloaded.
+    fs::rename(folder.path().join("x/k"), folder.path().join("x/k.1")).unwrap();
+    assert!(verify(&torrent, folder.path()).unwrap().is_right());
+    fs::remove_file(folder.path().join("x/k.1")).unwrap();
+    let found = verify(&torrent, folder.path()).unwrap();
+    assert_eq!((found.ok, found.missing_files), (0, vec![1]));
 }
 
 #[test]

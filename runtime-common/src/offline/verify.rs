@@ -1,12 +1,13 @@
 //! `verify`: every piece on disk against its hash.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::fs::Metadata;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use trackerless_core::io::{Digest, HashKind, JobError, JobId, JobResult, TorrentId, Work};
 use trackerless_core::metainfo::{File, Info, Torrent, Version};
 use trackerless_core::slab::Key;
@@ -15,7 +16,7 @@ use crate::cli::VerifyArgs;
 use crate::display::{Reporter, count, job_error, note, printable};
 use crate::error::{DONE, FAILED, Failure, USAGE};
 use crate::session::verified;
-use crate::storage::{Storage, StorageConfig, leads_to, link_text, metadata_below};
+use crate::storage::{Obstacle, Storage, StorageConfig, leads_to, link_text, metadata_below};
 
 /// Pieces hashed at once.
 const IN_FLIGHT: u32 = 16;
@@ -31,6 +32,8 @@ pub struct Verified {
     pub bad: Vec<u32>,
     /// Pieces of which something is missing.
     pub missing: Vec<u32>,
+    /// Indices of files with content that are not there at all.
+    pub missing_files: Vec<usize>,
     /// What no piece tells: indices of files without content and of links that are not there, and
     /// of files that are longer than they should be.
     pub files: Vec<usize>,
@@ -71,7 +74,9 @@ pub fn verify(torrent: &Torrent, data: &Path) -> Result<Verified, Failure> {
     let info = &torrent.info;
     let kinds = kinds(torrent)?;
     let (send, receive) = mpsc::channel();
+    let obstacle = Obstacle::default();
     let config = StorageConfig {
+        obstacle: obstacle.clone(),
         output: Some(data.to_owned()),
         read_only: true,
         ..StorageConfig::default()
@@ -90,7 +95,11 @@ pub fn verify(torrent: &Torrent, data: &Path) -> Result<Verified, Failure> {
             generation: 0,
         })
     };
-    let wrong = |error| Failure::failed(format!("{}: {}", data.display(), job_error(error)));
+    let wrong = |error| {
+        let told = obstacle.reason(error);
+        let told = told.unwrap_or_else(|| format!("{}: {}", data.display(), job_error(error)));
+        Failure::failed(told)
+    };
     let receive = || {
         receive
             .recv()
@@ -136,6 +145,7 @@ pub fn verify(torrent: &Torrent, data: &Path) -> Result<Verified, Failure> {
         ok: info.piece_count - bad.union(&missing).count() as u32,
         bad: bad.into_iter().collect(),
         missing: missing.into_iter().collect(),
+        missing_files: missing_files(info, data),
         files: wrong_files(info, data),
     })
 }
@@ -165,20 +175,12 @@ fn kinds(torrent: &Torrent) -> Result<&'static [HashKind], Failure> {
 /// Files that are wrong in a way that no piece tells.
 fn wrong_files(info: &Info, data: &Path) -> Vec<usize> {
     let wrong = |file: &File| {
-        let path: PathBuf = file.path.iter().collect();
-        let path = data.join(path);
+        let path = data.join(file.path.iter().collect::<PathBuf>());
         if let Some(target) = &file.symlink {
             let there = std::fs::read_link(path);
             return !there.is_ok_and(|there| leads_to(data, &file.path, there, target));
         }
-        // Links are followed, but for paths too long to be looked up at once.
-        let meta = match std::fs::metadata(path) {
-            Err(error) if error.kind() == ErrorKind::InvalidFilename => {
-                metadata_below(data, &file.path)
-            }
-            meta => meta,
-        };
-        match meta {
+        match look(data, file) {
             _ if file.pad => false,
             Ok(meta) if file.length == 0 => !meta.is_file() || meta.len() > 0,
             Ok(meta) => meta.len() > file.length,
@@ -190,6 +192,31 @@ fn wrong_files(info: &Info, data: &Path) -> Vec<usize> {
         .filter(|(_, file)| wrong(file))
         .map(|(at, _)| at)
         .collect()
+}
+
+/// Files with content that are not there.
+pub(crate) fn missing_files(info: &Info, data: &Path) -> Vec<usize> {
+    let files = info.files.iter().enumerate();
+    files
+        .filter(|(_, file)| !file.pad && file.symlink.is_none() && file.length > 0)
+        .filter(|(_, file)| look(data, file).is_err_and(|it| it.kind() == ErrorKind::NotFound))
+        .map(|(at, _)| at)
+        .collect()
+}
+
+/// What is there of a file, under either of its names. Links are followed, but for paths too long
+/// to be looked up at once.
+fn look(data: &Path, file: &File) -> io::Result<Metadata> {
+    let path = data.join(file.path.iter().collect::<PathBuf>());
+    match (std::fs::metadata(&path), &file.given_name) {
+        (Err(error), _) if error.kind() == ErrorKind::InvalidFilename => {
+            metadata_below(data, &file.path)
+        }
+        (Err(error), Some(given)) if error.kind() == ErrorKind::NotFound => {
+            std::fs::metadata(path.with_file_name(given))
+        }
+        (meta, _) => meta,
+    }
 }
 
 fn is_right(torrent: &Torrent, piece: u32, digest: Digest) -> bool {
@@ -238,7 +265,24 @@ pub fn verify_command(args: &VerifyArgs) -> Result<u8, Failure> {
     for ignored in &torrent.ignored {
         report.warning("source", &printable(&ignored.to_string()));
     }
-    report.event("verified", verified(found.ok, info.piece_count));
+    let mut fields = json!({
+        "files_missing": found.missing_files.len(),
+        "pieces_missing": found.missing.len(),
+    });
+    if let (Some(fields), Value::Object(counts)) =
+        (fields.as_object_mut(), verified(found.ok, info.piece_count))
+    {
+        fields.extend(counts);
+    }
+    report.event("verified", fields);
+    for &index in found.missing_files.iter().take(MAX_NAMED) {
+        let path = printable(&info.files[index].path.join("/"));
+        report.result(&format!("{path} is missing"));
+    }
+    if found.missing_files.len() > MAX_NAMED {
+        let more = found.missing_files.len() - MAX_NAMED;
+        report.result(&format!("and {more} more files are missing"));
+    }
     for (what, pieces) in [("wrong", &found.bad), ("missing", &found.missing)] {
         for &piece in pieces.iter().take(MAX_NAMED) {
             report.result(&format!(
@@ -270,8 +314,13 @@ pub fn verify_command(args: &VerifyArgs) -> Result<u8, Failure> {
         let more = found.files.len() - MAX_NAMED;
         report.result(&format!("and {more} more files are wrong"));
     }
+    let files = match found.missing_files.len() {
+        0 => String::new(),
+        1 => "; 1 file is not there".to_owned(),
+        more => format!("; {more} files are not there"),
+    };
     report.result(&format!(
-        "{}: {} right, {} wrong, {} missing",
+        "{}: {} right, {} wrong, {} missing{files}",
         printable(&info.name),
         count(found.ok as u64, "piece"),
         found.bad.len(),

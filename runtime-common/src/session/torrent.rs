@@ -23,8 +23,9 @@ use crate::display::{
 };
 use crate::error::{DONE, Failure, INTERRUPTED};
 use crate::host::{App, Flow, View};
-use crate::offline::Outer;
+use crate::offline::{Outer, missing_files};
 use crate::state::StateDir;
+use crate::storage::Obstacle;
 
 /// When a torrent is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +70,8 @@ pub struct TorrentPlan {
     pub folder: PathBuf,
     /// Whether TCP is listened on.
     pub tcp: bool,
+    /// Told by storage what is in the way of content.
+    pub obstacle: Obstacle,
     /// Where state is saved: what goes wrong there is told.
     pub state: Option<StateDir>,
     /// What surrounds `info` in the `.torrent` that `metadata` writes.
@@ -187,9 +190,21 @@ impl TorrentApp {
             return Flow::Continue;
         }
         // Leaves at once: what is missing would be downloaded over the user's files.
+        let missing = self.info.as_ref();
+        let missing = missing.map_or(Vec::new(), |info| missing_files(info, &self.plan.folder));
+        let files = match (missing.len(), &self.info) {
+            (1.., Some(info)) => {
+                let first = printable(&info.files[missing[0]].path.join("/"));
+                format!(
+                    " ({} of the files are not there, the first is {first})",
+                    missing.len()
+                )
+            }
+            _ => String::new(),
+        };
         self.report.failure(&Failure::failed(format!(
-            "{}: only {ok} of {} right, {bad} wrong, the rest is missing; check --data, or fetch \
-             them with download",
+            "{}: only {ok} of {} right, {bad} wrong, the rest is missing{files}; check --data, or \
+             fetch them with download",
             self.plan.name,
             count(pieces, "piece")
         )));
@@ -532,7 +547,10 @@ impl App for TorrentApp {
             Event::StorageFailed { piece, error, .. } => {
                 let place = piece.map_or(String::new(), |piece| format!(" (piece {piece})"));
                 let longer = (*error == JobError::InTheWay).then(|| self.longer_file());
-                let reason = longer.flatten().unwrap_or_else(|| job_error(*error).into());
+                let reason = longer
+                    .flatten()
+                    .or_else(|| self.plan.obstacle.reason(*error));
+                let reason = reason.unwrap_or_else(|| job_error(*error).into());
                 let message = format!("{}{place}: {reason}", self.plan.name);
                 return self.fail(Failure::failed(message));
             }

@@ -22,7 +22,7 @@ use super::present::is_hole;
 use super::raw::{is_missing, last, pread, write_all};
 use super::scratch::Scratch;
 use super::written::Written;
-use super::{StorageConfig, lock};
+use super::{Obstacle, StorageConfig, lock, parts_name};
 use crate::stamp::{Stamp, Watch};
 
 /// Files that may be written to at the same time.
@@ -49,6 +49,7 @@ pub struct FileStore {
     pub(super) sync_one_by_one: usize,
     /// Long jobs are given up once this is set.
     unwanted: Arc<AtomicBool>,
+    obstacle: Obstacle,
     /// Who writes to a file holds one of these, by the file's index. The kernel lets one writer in
     /// at a time and has the others spin; here they sleep.
     turns: [Mutex<()>; WRITERS],
@@ -86,6 +87,7 @@ impl FileStore {
             read_only: config.read_only,
             sync_one_by_one: config.sync_one_by_one,
             unwanted,
+            obstacle: config.obstacle.clone(),
             turns: Default::default(),
         }
     }
@@ -96,6 +98,12 @@ impl FileStore {
             true => Err(given_up()),
             false => Ok(()),
         }
+    }
+
+    /// Takes note of what is in the way of file `index`.
+    pub(super) fn note_obstacle(&self, error: &io::Error, index: u32) {
+        let path = &self.info.files[index as usize].path;
+        self.obstacle.note(error, &self.root, path);
     }
 
     /// Nothing is made or written. Then symbolic links are followed, since content may be kept in
@@ -109,7 +117,11 @@ impl FileStore {
     /// # Errors
     /// Those of the file system.
     pub(crate) fn select(&mut self, select: &[u32]) -> io::Result<()> {
-        self.parts = Parts::open(&self.info, &self.root, select)?;
+        let parts = Parts::open(&self.info, &self.root, select);
+        self.parts = parts.inspect_err(|error| {
+            let path = [parts_name(&self.info)];
+            self.obstacle.note(error, &self.root, &path);
+        })?;
         Ok(())
     }
 
@@ -138,7 +150,8 @@ impl FileStore {
         let Some(watch) = &self.watch else {
             return Ok(None);
         };
-        let synced = self.sync()?;
+        self.sync()?;
+        let synced = self.written.take_brought();
         Ok(watch.take(&self.info, &self.root, synced, || self.written.now()))
     }
 
@@ -170,7 +183,8 @@ impl FileStore {
         let wanted = wanted.filter(|(index, file)| !file.pad && self.wants(*index as u32));
         for (index, file) in wanted {
             if let Some(target) = &file.symlink {
-                self.make_link(index as u32, target)?;
+                self.make_link(index as u32, target)
+                    .inspect_err(|error| self.note_obstacle(error, index as u32))?;
             } else if file.length == 0 {
                 self.is_wanted()?;
                 self.file(index as u32, true)?;

@@ -11,6 +11,7 @@ mod fetch;
 mod files;
 mod folders;
 mod links;
+mod obstacle;
 mod open;
 mod parts;
 mod piece;
@@ -44,6 +45,7 @@ pub(crate) use changes::metadata_below;
 use fetch::Fetch;
 pub use files::FileStore;
 pub(crate) use links::{leads_to, lexical_target, link_text};
+pub use obstacle::Obstacle;
 pub(crate) use parts::{name_of as parts_name, shared_pieces};
 use pool::Pool;
 pub(crate) use present::is_hole;
@@ -78,6 +80,8 @@ pub struct StorageConfig {
     pub output: Option<PathBuf>,
     /// Files that are never written as content, whatever a torrent calls its own.
     pub reserved: Vec<PathBuf>,
+    /// Told what is in the way of content.
+    pub obstacle: Obstacle,
     /// Where state is saved; without it saving succeeds and keeps nothing.
     pub state: Option<StateDir>,
 }
@@ -95,6 +99,7 @@ impl Default for StorageConfig {
             sync_on_close: true,
             output: None,
             reserved: Vec::new(),
+            obstacle: Obstacle::default(),
             state: None,
         }
     }

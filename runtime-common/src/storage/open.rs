@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::fs::{self as rfs, Mode, OFlags};
+use rustix::io::Errno;
 use trackerless_core::metainfo::Info;
 
 use super::changes::{LOOK_EVERY, Seen, changed};
 use super::files::FileStore;
 use super::folders::{Folders, Handle, NO_FOLLOW, was_here};
 use super::lock;
-use super::raw::{last, regular};
+use super::raw::{clean, last, regular};
 
 /// Open files of one torrent, and what was seen of all of them.
 #[derive(Debug)]
@@ -120,7 +121,10 @@ impl FileStore {
         let (file, now) = match opened {
             Ok((file, now)) => (Arc::new(file), now),
             Err(error) if missing(&error) && before.is_some() => return Err(changed()),
-            Err(error) => return Err(error),
+            Err(error) => {
+                self.note_obstacle(&error, index);
+                return Err(error);
+            }
         };
         if before.is_some_and(|before| before != now) && self.is_read_only() {
             let pieces = self.info().pieces_of_file(index as usize);
@@ -184,7 +188,13 @@ impl FileStore {
         if !write {
             let mut flags = flags | OFlags::RDONLY;
             flags.set(OFlags::NOFOLLOW, !self.is_read_only());
-            let opened = File::from(rfs::openat(&*handle.folder, name, flags, Mode::empty())?);
+            let open = |name: &str| rfs::openat(&*handle.folder, name, flags, Mode::empty());
+            let opened = match (open(name), &file.given_name) {
+                // Content that nobody downloaded has the names that the torrent was made of.
+                (Err(Errno::NOENT), Some(given)) if self.is_read_only() => open(clean(given)?),
+                (opened, _) => opened,
+            };
+            let opened = File::from(opened?);
             let meta = opened.metadata()?;
             regular(&meta)?;
             return Ok((opened, Seen::of(&meta)));

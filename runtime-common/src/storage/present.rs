@@ -47,7 +47,9 @@ impl FileStore {
             };
             let size = lock(&self.open).seen.get(&index).map_or(0, |it| it.size());
             if size > file.length && !self.is_read_only() && self.wants(index) {
-                return Err(io::ErrorKind::AlreadyExists.into());
+                let error = io::ErrorKind::AlreadyExists.into();
+                self.note_obstacle(&error, index);
+                return Err(error);
             }
             let size = size.min(file.length);
             if size == 0 {

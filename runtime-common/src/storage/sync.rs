@@ -6,7 +6,6 @@
 //! turn of the file system's journal; then the file system is asked for everything at once, which
 //! on Linux returns when it is there, and reports what could not be written.
 
-use std::collections::BTreeSet;
 use std::io;
 
 use super::changes::is_changed;
@@ -15,11 +14,11 @@ use super::lock;
 use super::parts::Parts;
 
 impl FileStore {
-    /// Brings everything that was written before this call to the device; tells which files.
+    /// Brings everything that was written before this call to the device.
     ///
     /// # Errors
     /// Those of the file system; then the same files are brought there next time.
-    pub(super) fn sync(&self) -> io::Result<BTreeSet<u32>> {
+    pub(super) fn sync(&self) -> io::Result<()> {
         self.written.bring(|written| {
             if written.len() <= self.sync_one_by_one {
                 return self.sync_each(written.iter().copied());

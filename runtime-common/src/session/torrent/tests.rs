@@ -40,6 +40,7 @@ fn app(goal: Goal) -> TorrentApp {
         folder: PathBuf::from("."),
         contacts: Contacts::default(),
         tcp: true,
+        obstacle: Default::default(),
         state: None,
         outer: Outer::default(),
     };
