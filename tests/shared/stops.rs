@@ -7,7 +7,7 @@ use trackerless_common::state::StateDir;
 use trackerless_core::io::{Command as Wanted, Input, JobError, JobResult};
 use trackerless_core::metainfo::Torrent;
 
-const FILES: u64 = 3_000;
+const FILES: u64 = 2_000;
 const PIECE: usize = 16 << 10;
 
 /// What storage did after the engine was told to end, by the recording of a run: blocks taken,

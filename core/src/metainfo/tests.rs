@@ -488,16 +488,40 @@ fn what_cannot_be_made_is_told() {
     );
     assert_eq!(one.piece_hasher(0).finish(), Err(BuildError::Hashes));
 
-    let alike = [source(&["Straße"]), source(&["STRASSE"])];
-    assert_eq!(
-        plan(&alike, 16384, Version::V1),
-        BuildError::Duplicate("Straße".to_string())
-    );
     let huge = Source {
         length: u64::MAX,
         ..source(&[])
     };
     assert_eq!(plan(&[huge], 16384, Version::V1), BuildError::TooLarge);
+}
+
+/// They are files of their own where they come from; whoever reads the torrent tells them apart.
+#[test]
+fn names_that_are_alike_are_built_and_read_with_the_names_they_had() {
+    let paths: [&[&str]; 4] = [&["D", "x"], &["STRASSE"], &["Straße"], &["d", "X"]];
+    let sources = paths.map(|path| Source {
+        path: path.iter().map(ToString::to_string).collect(),
+        length: 1,
+        ..Source::default()
+    });
+    let plan = Plan::new("n", sources.to_vec(), 16384, Version::V1).expect("a plan");
+    let hashes = Hashes {
+        pieces: vec![7; 20],
+        files: Vec::new(),
+    };
+    let info = plan.finish(&hashes).expect("a torrent").info;
+    let read: vec::Vec<_> = info
+        .files
+        .iter()
+        .map(|file| (file.path.join("/"), file.given_name.as_deref()))
+        .collect();
+    let wanted = [
+        ("n/D/x", None),
+        ("n/STRASSE", None),
+        ("n/Straße.1", Some("Straße")),
+        ("n/d/X.1", Some("X")),
+    ];
+    assert_eq!(read, wanted.map(|(path, given)| (path.to_string(), given)));
 }
 
 /// The published torrents of libtorrent's test suite whose one file holds nothing but zeros.

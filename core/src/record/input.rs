@@ -505,7 +505,7 @@ mod tests {
                         JobError::Unreachable,
                         JobError::Changed,
                         JobError::Internal,
-                    ][usize::from(self.port % 5)],
+                    ][usize::from(self.port % 6)],
                 ),
                 _ => JobResult::Failed(JobError::Unsupported),
             }

@@ -11,8 +11,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use rustix::fs::{self as rfs, AtFlags, FallocateFlags, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{self as rfs, AtFlags, Mode, OFlags};
 use trackerless_core::metainfo::Info;
 
 use super::folders::NO_FOLLOW;
@@ -84,10 +83,7 @@ impl Scratch {
         if state.pieces.is_empty() {
             state.file = None;
         } else if let Some(file) = &state.file {
-            // Where holes cannot be made, all of the room comes back with the last piece.
-            let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            let length = info.piece_size(piece).into();
-            let _ = rfs::fallocate(&**file, hole, offset(info, piece), length);
+            make_hole(file, offset(info, piece), info.piece_size(piece).into());
         }
     }
 }
@@ -96,20 +92,43 @@ fn offset(info: &Info, piece: u32) -> u64 {
     u64::from(piece) * u64::from(info.piece_length)
 }
 
+/// Gives room back; where that cannot be done, all of it comes back with the last piece.
+#[cfg(target_os = "linux")]
+fn make_hole(file: &File, offset: u64, length: u64) {
+    use rustix::fs::FallocateFlags;
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let _ = rfs::fallocate(file, hole, offset, length);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn make_hole(_: &File, _: u64, _: u64) {}
+
 /// A file that goes with the process, however that ends.
 fn make(info: &Info, folder: &File) -> io::Result<File> {
-    let mode = Mode::from_raw_mode(0o600);
-    let nameless = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match rfs::openat(folder, ".", nameless, mode) {
-        Ok(file) => Ok(file.into()),
-        // Not every file system can. Nobody else's file is taken for it.
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => {
-            let name = format!(".{}.spilled", info.hashes.short());
-            let flags = NO_FOLLOW | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-            let file = rfs::openat(folder, &name, flags, mode)?;
-            rfs::unlinkat(folder, &name, AtFlags::empty())?;
-            Ok(file.into())
-        }
+    if let Some(file) = nameless(folder)? {
+        return Ok(file);
+    }
+    // Nobody else's file is taken for it.
+    let name = format!(".{}.spilled", info.hashes.short());
+    let flags = NO_FOLLOW | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+    let file = rfs::openat(folder, &name, flags, Mode::from_raw_mode(0o600))?;
+    rfs::unlinkat(folder, &name, AtFlags::empty())?;
+    Ok(file.into())
+}
+
+/// A file without a name; `None` where the file system has none.
+#[cfg(target_os = "linux")]
+fn nameless(folder: &File) -> io::Result<Option<File>> {
+    use rustix::io::Errno;
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    match rfs::openat(folder, ".", flags, Mode::from_raw_mode(0o600)) {
+        Ok(file) => Ok(Some(file.into())),
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn nameless(_: &File) -> io::Result<Option<File>> {
+    Ok(None)
 }
