@@ -13,10 +13,21 @@
 //! assert_eq!(report.root, scenario::find("magnet").unwrap().run(7).root);
 //! ```
 
+pub mod campaign;
+mod check;
+pub mod law;
+pub mod pcap;
+pub mod property;
 pub mod replay;
+pub mod results;
 pub mod scenario;
+pub mod trace;
+mod watch;
 pub mod world;
 
+pub use check::{SEED_VARIABLE, check};
+pub use results::Report;
+pub use watch::Watch;
 pub use world::{
     Blocks, Content, Crash, Direction, DiskSpec, Fault, HostId, HostSpec, Link, Loss, Machine, Nat,
     NatKind, Network, Partition, Pipe, Quantiles, Queue, Role, Root, Seen, Sim, SimError, Skew,

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use trackerless_core::Input;
 use trackerless_core::io::{Digest, JobResult};
 use trackerless_core::record::{OwnedInput, Reader, RecordError, Writer};
+use trackerless_sim::HostId;
 use trackerless_sim::replay::{Replayed, replay};
-use trackerless_sim::scenario::{self, Scenario};
-use trackerless_sim::{HostId, Sim};
+use trackerless_sim::scenario::{self, Size};
 
 /// The recording of one host, and what it did while it was made.
 struct Recorded {
@@ -19,16 +19,13 @@ struct Recorded {
 /// The busiest of the DHT nodes that peers announced to and a leecher, out of one run in which
 /// everybody finished, a minute after that.
 fn record(content_length: usize) -> [Recorded; 2] {
-    let scenario = Scenario {
-        content_length,
-        ..scenario::find("demo").unwrap()
-    };
-    let mut sim = Sim::new(5, scenario.network.clone());
-    sim.record_all();
-    let (leechers, finished) = scenario.play(&mut sim, 5).unwrap();
-    assert!(finished);
-    sim.run_until(Duration::from_secs(60), |_| false).unwrap();
-    let nodes = (0..scenario.dht_nodes).map(HostId);
+    let mut scenario = scenario::find("demo").unwrap();
+    scenario.content.size = Size(content_length as u64);
+    let mut stage = scenario.play(5).record().stage().unwrap();
+    assert!(stage.go().unwrap());
+    stage.pass(Duration::from_secs(60)).unwrap();
+    let (leechers, sim) = (stage.leechers(), stage.sim);
+    let nodes = (0..scenario.groups[0].count).map(HostId);
     let holders =
         nodes.filter(|host| datagrams_with(sim.recording(*host).unwrap(), b"13:announce_peer") > 0);
     let busiest = holders.max_by_key(|host| sim.recording(*host).unwrap().len());

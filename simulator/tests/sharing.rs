@@ -334,7 +334,7 @@ fn idle_connections_on_every_place_of_a_seeder_keep_no_leecher_out() {
         squat(&mut sim, seeder, &torrent, 1..PLACES + 20);
         pass(&mut sim, SECOND * 30);
         let stats = sim.engine(seeder).torrent(ids(&sim, seeder)[0]).unwrap();
-        assert_eq!(stats.peers, PLACES.into());
+        assert_eq!(stats.peers, u32::from(PLACES));
         let leecher = host(&mut sim, 1_000, |_, _| {});
         add(&mut sim, leecher, &torrent, &[seeder]);
         let complete = |sim: &Sim| {

@@ -24,13 +24,14 @@ fn table() -> String {
     let mut text = String::new();
     for (name, seed) in [("demo", 1), ("magnet", 1), ("pex-only", 1)] {
         let report = scenario::find(name).unwrap().run(seed);
-        let mut times: Vec<_> = report.completed.iter().flatten().copied().collect();
+        let completed = &report.results.completed_at;
+        let mut times: Vec<_> = completed.iter().flatten().copied().collect();
         times.sort_unstable();
         let _ = writeln!(text, "{name}, seed {seed}");
         let _ = writeln!(text, "  trace root    {}", report.root);
         let _ = writeln!(text, "  inputs        {}", report.handled);
         let _ = writeln!(text, "  virtual time  {}", seconds(report.elapsed));
-        let all = report.completed.len();
+        let all = completed.len();
         let _ = writeln!(text, "  completed     {} of {all}", times.len());
         if let (Some(first), Some(last)) = (times.first(), times.last()) {
             let _ = writeln!(text, "  first         {}", seconds(*first));

@@ -21,13 +21,14 @@ use super::directory::{Directory, Whose};
 use super::disk::{At, Library};
 use super::draw::flip;
 use super::fluid::Fluid;
-use super::host::{Host, Seen, State};
+use super::host::{Host, HostId, Seen, State};
 use super::link::Direction;
 use super::network::{Network, Place};
 use super::partition::Partition;
 use super::queue::{Entry, Order, Store, Wheel};
 use super::sim::{Fault, START, SimError, What};
 use super::streams::Message;
+use crate::watch::Watch;
 
 /// Bytes of IP and UDP headers.
 const UDP_V4: u64 = 28;
@@ -152,6 +153,8 @@ pub(crate) struct Shard {
     /// Ends that may have something for their machines.
     pub(crate) ready: Vec<(u32, Key)>,
     pub(crate) fluid: Fluid,
+    /// Who looks on at the hosts of this shard.
+    pub(crate) watchers: Vec<Box<dyn Watch>>,
     outbox: Outbox,
     encoded: Vec<u8>,
     spare: Vec<Vec<u8>>,
@@ -173,6 +176,7 @@ impl Shard {
             outgoing: (0..1 << shift).map(|_| Vec::new()).collect(),
             ready: Vec::new(),
             fluid: Fluid::default(),
+            watchers: Vec::new(),
             outbox: Outbox::new(),
             encoded: Vec::new(),
             spare: Vec::new(),
@@ -368,14 +372,25 @@ impl Shard {
         let now = self.now;
         let mut outbox = std::mem::take(&mut self.outbox);
         let mut encoded = std::mem::take(&mut self.encoded);
+        let mut watchers = std::mem::take(&mut self.watchers);
+        let at = Instant::from_micros(now);
         let entry = self.host_mut(host);
+        if entry.machine.is_some() {
+            for watcher in &mut watchers {
+                watcher.input(at, HostId(host), &input);
+            }
+        }
         let done = entry.handle(now, input, &mut outbox, &mut encoded);
         self.encoded = encoded;
         for output in outbox.drain() {
+            for watcher in &mut watchers {
+                watcher.output(at, HostId(host), &output);
+            }
             self.host_mut(host).absorb(&output);
             self.perform(world, host, output);
         }
         self.outbox = outbox;
+        self.watchers = watchers;
         self.arm(host);
         done
     }

@@ -25,6 +25,7 @@ use super::nat::{Nat, Translator};
 use super::network::{Network, Place};
 use super::partition::Partition;
 use super::shard::{Happening, Shard, World};
+use crate::watch::Watch;
 
 /// When a run begins, virtual time.
 pub const START: Instant = Instant::from_micros(1_000_000);
@@ -239,6 +240,30 @@ impl Sim {
         };
         let (shard, _) = self.shard_mut(host.0);
         shard.schedule(at, host.0, host.0, command);
+    }
+
+    /// Has somebody look on from now on.
+    pub fn watch(&mut self, watcher: Box<dyn Watch>) {
+        self.shards[0].watchers.push(watcher);
+    }
+
+    /// Takes back all who look on, in the order in which they came.
+    pub fn unwatch(&mut self) -> Vec<Box<dyn Watch>> {
+        std::mem::take(&mut self.shards[0].watchers)
+    }
+
+    /// The first of them that has this type.
+    #[must_use]
+    pub fn watcher<T: Watch>(&self) -> Option<&T> {
+        self.shards[0].watchers.iter().find_map(|watcher| {
+            let watcher: &dyn Any = &**watcher;
+            watcher.downcast_ref()
+        })
+    }
+
+    /// Changes how many packets get lost between the links from now on, parts per million.
+    pub fn set_loss(&mut self, ppm: u32) {
+        self.world.network.loss_ppm = ppm;
     }
 
     /// Gives a name addresses, for hosts that resolve it.
@@ -485,6 +510,11 @@ impl Sim {
             let root = self.root();
             self.root = root;
             self.epochs.push(root);
+            let mut watchers = self.unwatch();
+            for watcher in &mut watchers {
+                watcher.second(self);
+            }
+            self.shards[0].watchers = watchers;
         }
         for shard in &mut self.shards {
             shard.now = shard.now.max(self.now);
