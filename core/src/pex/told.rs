@@ -1,7 +1,8 @@
 //! What one peer told, within its limits.
 
-use alloc::collections::{BTreeSet, VecDeque};
-use core::net::{IpAddr, SocketAddr};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::compact::is_undialable;
 use crate::config::PexConfig;
@@ -9,12 +10,43 @@ use crate::dht::security::{can_refer, is_exempt};
 use crate::time::Instant;
 
 /// The endpoints one peer told of and did not take back, and how often it spoke.
+///
+/// Every connection has one: endpoints are kept in 6 and 18 bytes each.
 #[derive(Debug, Default)]
 pub struct Told {
-    endpoints: BTreeSet<SocketAddr>,
+    v4: Sorted<Ipv4Addr>,
+    v6: Sorted<Ipv6Addr>,
     /// When it spoke, within the last `budget_window`; the first message is free.
     spoke: VecDeque<Instant>,
     greeted: bool,
+}
+
+/// Endpoints in order.
+#[derive(Debug)]
+struct Sorted<A>(Vec<(A, u16)>);
+
+impl<A> Default for Sorted<A> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<A: Ord + Copy> Sorted<A> {
+    fn insert(&mut self, ip: A, port: u16) -> bool {
+        let at = self.0.binary_search(&(ip, port));
+        at.map_err(|at| self.0.insert(at, (ip, port))).is_err()
+    }
+
+    fn remove(&mut self, ip: A, port: u16) -> bool {
+        let at = self.0.binary_search(&(ip, port));
+        at.map(|at| self.0.remove(at)).is_ok()
+    }
+
+    /// Whether any port of it is there.
+    fn has(&self, ip: A) -> bool {
+        let at = self.0.partition_point(|(other, _)| *other < ip);
+        self.0.get(at).is_some_and(|(other, _)| *other == ip)
+    }
 }
 
 impl Told {
@@ -42,27 +74,37 @@ impl Told {
     /// else whoever wishes somebody ill could have us and many others knock at every port of it.
     pub fn add(&mut self, config: &PexConfig, lab: bool, from: IpAddr, addr: SocketAddr) -> bool {
         let ip = addr.ip();
-        if self.endpoints.len() >= usize::from(config.max_remembered)
+        if self.v4.0.len() + self.v6.0.len() >= usize::from(config.max_remembered)
             || is_undialable(addr)
             || !can_refer(from, ip)
         {
             return false;
         }
-        let ports = SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX);
-        if !is_exempt(ip, lab) && self.endpoints.range(ports).next().is_some() {
+        let known = match ip {
+            IpAddr::V4(ip) => self.v4.has(ip),
+            IpAddr::V6(ip) => self.v6.has(ip),
+        };
+        if known && !is_exempt(ip, lab) {
             return false;
         }
-        self.endpoints.insert(addr)
+        match ip {
+            IpAddr::V4(ip) => self.v4.insert(ip, addr.port()),
+            IpAddr::V6(ip) => self.v6.insert(ip, addr.port()),
+        }
     }
 
     /// The peer takes an endpoint back; `false` when it had not told of it.
     pub fn remove(&mut self, addr: SocketAddr) -> bool {
-        self.endpoints.remove(&addr)
+        match addr.ip() {
+            IpAddr::V4(ip) => self.v4.remove(ip, addr.port()),
+            IpAddr::V6(ip) => self.v6.remove(ip, addr.port()),
+        }
     }
 
     /// The endpoints it told of.
     pub fn endpoints(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.endpoints.iter().copied()
+        let v4 = self.v4.0.iter().copied().map(SocketAddr::from);
+        v4.chain(self.v6.0.iter().copied().map(SocketAddr::from))
     }
 }
 
@@ -103,6 +145,21 @@ mod tests {
         assert!(told.add(&config, false, from, far(100)));
         assert!(!told.add(&config, false, from, far(101)));
         assert_eq!(told.endpoints().count(), 50);
+    }
+
+    #[test]
+    fn endpoints_come_in_order_without_doubles() {
+        let config = PexConfig::default();
+        let mut told = Told::default();
+        let [a, b, c, d]: [SocketAddr; 4] =
+            ["10.0.0.2:7", "10.0.0.2:6", "[fd00::1]:9", "10.0.0.1:9"].map(|a| a.parse().unwrap());
+        for addr in [a, b, c, d, a, c] {
+            told.add(&config, true, [10, 0, 0, 9].into(), addr);
+        }
+        let all: Vec<_> = told.endpoints().collect();
+        assert_eq!(all, [d, b, a, c]);
+        assert!(told.remove(c) && !told.remove(c) && told.remove(b));
+        assert_eq!(told.endpoints().collect::<Vec<_>>(), [d, a]);
     }
 
     #[test]
