@@ -5,6 +5,15 @@ use trackerless_sim::scenario;
 
 /// What is broken in each.
 const BROKEN: &[(&str, &[&str])] = &[
+    // All nodes of the DHT go, and none comes back in time.
+    (
+        "churn",
+        &[
+            "churn.session=1ms",
+            "churn.pause=1d",
+            "groups.leechers.join.after=60s",
+        ],
+    ),
     // Nobody is told of the seed.
     ("demo", &["groups.leechers.config.dht.enabled=false"]),
     // Nodes hear of nobody.
@@ -29,6 +38,16 @@ const BROKEN: &[(&str, &[&str])] = &[
             "groups.leechers.knows=[\"seeds\"]",
         ],
     ),
+    // Behind translators of this kind nobody can be called, the seed neither.
+    (
+        "nat-mix",
+        &[
+            "groups.leechers.nat=symmetric",
+            "groups.seeds.nat=symmetric",
+        ],
+    ),
+    // The cut is forever.
+    ("partition-heal", &["timeline.0.lasting=1h"]),
     (
         "pex-only",
         &[
@@ -40,6 +59,11 @@ const BROKEN: &[(&str, &[&str])] = &[
     ("poisoned", &["groups.liars.lies=0"]),
     // The torrent does not say what it is.
     ("private", &["content.private=false", "pack.private=all"]),
+    // The seed never comes back, and leechers had no time to get all from it.
+    (
+        "restart-storm",
+        &["timeline.2.at=8s", "timeline.2.lasting=0s"],
+    ),
     // A machine so busy that answers come after everybody stopped waiting.
     ("rush", &["network.jitter=60s"]),
     // The seed leaves when nobody could go on without it.

@@ -8,7 +8,7 @@ mod tables;
 
 use std::time::Duration;
 
-use crate::scenario::{Rate, Share};
+use crate::scenario::{NatLaw, Rate, Share};
 
 /// The value of a table of evenly spaced quantiles that the part `part` / 2³² of all cases is
 /// below.
@@ -168,6 +168,38 @@ pub fn pick_access(classes: &[Access], draw: u64) -> Access {
     classes[classes.len() - 1]
 }
 
+/// How many hosts are behind which translators, of a million: this project's assumption. 35 % are
+/// behind none, 45 % behind one that maps by the inside alone and filters, half of them by address
+/// and half by port (the kinds of RFC 4787), 12 % behind a symmetric one, the rest behind one that
+/// does not filter. A carrier's is in front of 15 % of all.
+pub const NAT_2025: [(NatLaw, Share); 5] = [
+    (NatLaw::None, Share::percent(35)),
+    (NatLaw::AddressRestricted, Share(225_000)),
+    (NatLaw::PortRestricted, Share(225_000)),
+    (NatLaw::Symmetric, Share::percent(12)),
+    (NatLaw::EndpointIndependent, Share::percent(8)),
+];
+
+/// How many of those have a carrier's in front of them, of those who are behind any.
+pub const CARRIERS_2025: Share = Share(230_769);
+
+/// The translator that this draw falls on, and whether a carrier's is in front of it.
+#[must_use]
+pub fn pick_nat(draw: u64) -> (NatLaw, bool) {
+    let mut place = ((draw >> 32) * 1_000_000) >> 32;
+    let carrier = ((draw & 0xffff_ffff) * 1_000_000) >> 32 < u64::from(CARRIERS_2025.0);
+    for (nat, share) in NAT_2025 {
+        match place.checked_sub(u64::from(share.0)) {
+            Some(rest) => place = rest,
+            None => return (nat, carrier && nat != NatLaw::None),
+        }
+    }
+    (NatLaw::None, false)
+}
+
+/// How long translators remember a mapping of datagrams: 30 to 180 s.
+pub const NAT_LIFETIME: Law = Law::Uniform(Duration::from_secs(30), Duration::from_secs(180));
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,6 +282,25 @@ mod tests {
                 class.name
             );
         }
+    }
+
+    #[test]
+    fn translators_are_as_common_as_they_say() {
+        let (mut by_kind, mut carriers) = ([0i64; 5], 0i64);
+        for at in 0..100_000 {
+            let (nat, carrier) = pick_nat(draw(5, 0, 0, at));
+            let place = NAT_2025.iter().position(|(kind, _)| *kind == nat).unwrap();
+            by_kind[place] += 10;
+            carriers += i64::from(carrier) * 10;
+            assert!(!carrier || nat != NatLaw::None);
+        }
+        for (seen, (nat, share)) in by_kind.into_iter().zip(NAT_2025) {
+            assert!(
+                (seen - i64::from(share.0)).abs() <= 20_000,
+                "{nat:?}: {seen}"
+            );
+        }
+        assert!((carriers - 150_000).abs() <= 20_000, "{carriers}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is known of every host of a run: the figures that rules and results are about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub struct HostFacts {
     /// When it said that it leaves.
     pub left: Option<Instant>,
     /// Pieces it got, by index.
-    pub pieces: Vec<u32>,
+    pub pieces: BTreeSet<u32>,
     /// Peers found, by source.
     pub found: BTreeMap<PeerSource, u64>,
     /// Pieces that had the wrong hash.
@@ -193,8 +193,10 @@ impl Facts {
             } => _ = facts.joined.get_or_insert(at),
             Event::PeerFound { source, .. } => *facts.found.entry(*source).or_default() += 1,
             Event::PieceDone { piece, .. } => {
-                facts.pieces.push(*piece);
-                if let Some(copies) = self.copies.get_mut(*piece as usize) {
+                // One that is got again after a restart is no other copy.
+                if facts.pieces.insert(*piece)
+                    && let Some(copies) = self.copies.get_mut(*piece as usize)
+                {
                     *copies += 1;
                 }
             }

@@ -126,7 +126,8 @@ struct Guarded {
     conns: BTreeMap<ConnId, Conn>,
     unchoked: u32,
     infos: BTreeMap<TorrentId, Arc<Info>>,
-    verified: BTreeSet<(TorrentId, u32)>,
+    /// Of the one torrent there is; what is on disk outlives the engine.
+    verified: BTreeSet<u32>,
     jobs: BTreeMap<JobId, Doing>,
     /// Bytes of jobs and of connections that wait.
     held: u64,
@@ -183,6 +184,16 @@ impl Guard {
             lies,
             ..Guarded::default()
         });
+    }
+
+    /// A host's engine is gone, with all that it had under way.
+    pub(crate) fn crashed(&mut self, host: HostId) {
+        let guarded = &mut self.hosts[host.0 as usize];
+        guarded.conns.clear();
+        guarded.jobs.clear();
+        guarded.askers.clear();
+        (guarded.held, guarded.unchoked, guarded.blocks_sent) = (0, 0, 0);
+        guarded.begun = None;
     }
 
     fn fail(&mut self, property: &'static str, at: Instant, host: HostId, detail: String) {
@@ -350,8 +361,7 @@ impl Guard {
 
     fn job(&mut self, at: Instant, host: HostId, job: JobId, work: &Work<'_>) {
         let guarded = &mut self.hosts[host.0 as usize];
-        let verified =
-            |guarded: &Guarded, torrent, piece| guarded.verified.contains(&(torrent, piece));
+        let verified = |guarded: &Guarded, piece: u32| guarded.verified.contains(&piece);
         let mut wrong = None;
         match work {
             Work::Open { torrent, info, .. } => {
@@ -360,33 +370,23 @@ impl Guard {
             Work::Hash { torrent, piece, .. } => {
                 guarded.jobs.insert(job, Doing::Hash(*torrent, *piece));
             }
-            Work::Read {
-                torrent,
-                piece,
-                length,
-                ..
-            } => {
-                if !verified(guarded, *torrent, *piece) {
+            Work::Read { piece, length, .. } => {
+                if !verified(guarded, *piece) {
                     wrong = Some(format!("piece {piece} is served, and was not verified"));
                 }
                 guarded.held += u64::from(*length);
                 guarded.jobs.insert(job, Doing::Read((*length).into()));
             }
-            Work::Write {
-                torrent,
-                piece,
-                data,
-                ..
-            } => {
-                guarded.verified.remove(&(*torrent, *piece));
+            Work::Write { piece, data, .. } => {
+                guarded.verified.remove(piece);
                 guarded.held += data.len() as u64;
                 guarded.jobs.insert(job, Doing::Write(data.len() as u64));
             }
-            Work::Commit { torrent, piece } if !verified(guarded, *torrent, *piece) => {
+            Work::Commit { piece, .. } if !verified(guarded, *piece) => {
                 wrong = Some(format!("piece {piece} is saved, and was not verified"));
             }
-            Work::Discard { torrent, piece } => {
-                guarded.verified.remove(&(*torrent, *piece));
+            Work::Discard { piece, .. } => {
+                guarded.verified.remove(piece);
             }
             _ => {}
         }
@@ -410,9 +410,9 @@ impl Guard {
                     Digest::Merkle(_) => true,
                 };
                 if right {
-                    guarded.verified.insert((torrent, piece));
+                    guarded.verified.insert(piece);
                 } else {
-                    guarded.verified.remove(&(torrent, piece));
+                    guarded.verified.remove(&piece);
                 }
             }
             (Some(Doing::Read(bytes) | Doing::Write(bytes)), _) => guarded.held -= bytes,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Addresses, Contact, ContentSpec, Group, Join, NetworkSpec, Rate, Role, Scenario, Share,
-    Size, SourceKind, Step,
+    AccessLaw, Action, Addresses, Arrivals, Churn, Contact, ContentSpec, DelayLaw, Group, Join,
+    NatLaw, NetworkSpec, Rate, Role, Scenario, Share, Size, SourceKind, Step,
 };
 use crate::property::{Rule, What};
 
@@ -12,15 +12,19 @@ use crate::property::{Rule, What};
 #[must_use]
 pub fn all() -> Vec<Scenario> {
     vec![
+        churn(),
         demo(),
         dht_bootstrap(),
         dht_lookup(),
         flash_crowd(),
         lossy(),
         magnet(),
+        nat_mix(),
+        partition_heal(),
         pex_only(),
         poisoned(),
         private(),
+        restart_storm(),
         rush(),
         seed_leaves_at_99(),
     ]
@@ -168,6 +172,7 @@ fn rush() -> Scenario {
         network: NetworkSpec {
             min_delay: Duration::from_micros(50),
             max_delay: Duration::from_micros(200),
+            delay: DelayLaw::Even,
             jitter: millis(100),
             loss: Share::percent(1),
         },
@@ -358,5 +363,105 @@ fn seed_leaves_at_99() -> Scenario {
             group.up = Rate::mbit(10);
         }
     }
+    scenario
+}
+
+fn churn() -> Scenario {
+    let mut scenario = Scenario {
+        about: "nodes of the DHT go after minutes and come back; leechers come all the while"
+            .into(),
+        within: secs(900),
+        churn: Some(Churn {
+            hosts: "nodes".into(),
+            after: secs(10),
+            session: secs(120),
+            pause: secs(60),
+            power_cuts: Share::percent(20),
+        }),
+        ..behind_a_dht("churn", "", 60, 20)
+    };
+    if let Some(leechers) = scenario.group_mut("leechers") {
+        leechers.join.every = secs(20);
+        leechers.join.law = Arrivals::Poisson;
+        // One in three is away at any time.
+        leechers.contacts = 8;
+    }
+    scenario
+}
+
+fn nat_mix() -> Scenario {
+    let mut scenario = Scenario {
+        about: "leechers behind translators as people have them, on links as people have them"
+            .into(),
+        within: secs(300),
+        network: NetworkSpec {
+            delay: DelayLaw::Internet2025,
+            ..NetworkSpec::default()
+        },
+        ..behind_a_dht("nat-mix", "", 40, 30)
+    };
+    if let Some(leechers) = scenario.group_mut("leechers") {
+        leechers.nat = NatLaw::Mix;
+        leechers.access = AccessLaw::Access2025;
+    }
+    scenario
+}
+
+fn partition_heal() -> Scenario {
+    let mut scenario = Scenario {
+        about: "leechers are cut off from everybody else while they download, for 20 seconds"
+            .into(),
+        within: secs(300),
+        content: ContentSpec {
+            size: Size(8 << 20),
+            ..ContentSpec::default()
+        },
+        ..behind_a_dht("partition-heal", "", 30, 12)
+    };
+    for name in ["seeds", "leechers"] {
+        if let Some(group) = scenario.group_mut(name) {
+            group.up = Rate::mbit(10);
+        }
+    }
+    scenario.timeline = vec![Step {
+        at: secs(8),
+        action: Action::Cut,
+        hosts: "leechers".into(),
+        lasting: secs(20),
+        ..Step::default()
+    }];
+    scenario
+}
+
+fn restart_storm() -> Scenario {
+    let mut scenario = Scenario {
+        about:
+            "half of the leechers, then all of them, and the seed lose their power and start again"
+                .into(),
+        within: secs(300),
+        content: ContentSpec {
+            size: Size(8 << 20),
+            ..ContentSpec::default()
+        },
+        ..behind_a_dht("restart-storm", "", 20, 10)
+    };
+    for name in ["seeds", "leechers"] {
+        if let Some(group) = scenario.group_mut(name) {
+            group.up = Rate::mbit(10);
+        }
+    }
+    let cut = |at, hosts: &str, share, action| Step {
+        at: secs(at),
+        action,
+        hosts: hosts.into(),
+        share,
+        lasting: secs(2),
+        ..Step::default()
+    };
+    scenario.timeline = vec![
+        cut(7, "leechers", Some(Share::percent(50)), Action::Crash),
+        cut(10, "leechers", None, Action::PowerCut),
+        cut(13, "seeds", None, Action::PowerCut),
+    ];
     scenario
 }

@@ -64,6 +64,8 @@ pub struct Scenario {
     pub content: ContentSpec,
     /// The hosts, in order.
     pub groups: Vec<Group>,
+    /// How hosts go and come back.
+    pub churn: Option<Churn>,
     /// What is done, and what goes wrong, when.
     pub timeline: Vec<Step>,
     /// What must hold besides the built-in pack.
@@ -89,6 +91,8 @@ pub struct NetworkSpec {
     pub min_delay: Duration,
     /// Longest one-way delay; each pair of hosts has one of its own in between.
     pub max_delay: Duration,
+    /// The law of delays, if they are not spread evenly between those two.
+    pub delay: DelayLaw,
     /// Most that is added to the pair's delay, drawn for each datagram.
     pub jitter: Duration,
     /// Datagrams lost.
@@ -100,10 +104,23 @@ impl Default for NetworkSpec {
         Self {
             min_delay: Duration::from_millis(5),
             max_delay: Duration::from_millis(60),
+            delay: DelayLaw::Even,
             jitter: Duration::from_millis(2),
             loss: Share::NONE,
         }
     }
+}
+
+/// The law of delays between hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DelayLaw {
+    /// Evenly between the shortest and the longest.
+    #[default]
+    Even,
+    /// Half of [`crate::law::Law::Internet2005`] each way.
+    Internet2005,
+    /// Half of [`crate::law::Law::Internet2025`] each way.
+    Internet2025,
 }
 
 /// What is shared.
@@ -146,12 +163,30 @@ pub struct Group {
     pub through: String,
     /// Which of those.
     pub contact: Contact,
+    /// How many of them, the following ones if more than one.
+    pub contacts: u32,
     /// Groups whose hosts they know as peers from the start.
     pub knows: Vec<String>,
     /// Uplink.
     pub up: Rate,
     /// Downlink.
     pub down: Rate,
+    /// Where its links come from, if they are not all as fast as `up` and `down` say.
+    pub access: AccessLaw,
+    /// How long a full buffer before a link takes to empty.
+    pub buffer: Duration,
+    /// Packets lost on the way up, and on the way down, in bursts if that is said.
+    pub loss: Share,
+    /// Packets are lost in bursts of five on average, rather than each by itself.
+    pub bursts: bool,
+    /// Packets that are overtaken by others.
+    pub reorder: Share,
+    /// Packets that come twice.
+    pub duplicate: Share,
+    /// Packets of which a bit is flipped.
+    pub corrupt: Share,
+    /// Translators in front of them.
+    pub nat: NatLaw,
     /// Of every so many blocks that they serve one is wrong; 0 is none.
     pub lies: u32,
     /// The configuration of their engines.
@@ -169,9 +204,18 @@ impl Default for Group {
             join: Join::default(),
             through: String::new(),
             contact: Contact::Spread,
+            contacts: 1,
             knows: Vec::new(),
             up: Rate::mbit(100),
             down: Rate::mbit(100),
+            access: AccessLaw::Own,
+            buffer: Duration::from_millis(100),
+            loss: Share::NONE,
+            bursts: false,
+            reorder: Share::NONE,
+            duplicate: Share::NONE,
+            corrupt: Share::NONE,
+            nat: NatLaw::None,
             lies: 0,
             config: Config {
                 lab: true,
@@ -223,6 +267,65 @@ pub enum SourceKind {
     Torrent,
 }
 
+/// Where the links of a group come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AccessLaw {
+    /// All are as the group says.
+    #[default]
+    Own,
+    /// [`crate::law::ACCESS_2025`].
+    Access2025,
+    /// [`crate::law::DSL_2008`].
+    Dsl2008,
+}
+
+/// Translators in front of the hosts of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NatLaw {
+    /// None.
+    #[default]
+    None,
+    /// Whoever sends to a mapped port gets in.
+    EndpointIndependent,
+    /// Only addresses that were sent to get in.
+    AddressRestricted,
+    /// Only endpoints that were sent to get in.
+    PortRestricted,
+    /// Each endpoint is sent to from another port, and only it gets in.
+    Symmetric,
+    /// A home router, and a carrier's symmetric one before it.
+    CarrierGrade,
+    /// Of each as many as there are: [`crate::law::NAT_2025`].
+    Mix,
+}
+
+/// How hosts go and come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Churn {
+    /// The group that does; all hosts if empty.
+    pub hosts: String,
+    /// From when on, since the start of the run.
+    pub after: Duration,
+    /// Scale of their sessions, by [`crate::law::Law::Sessions`].
+    pub session: Duration,
+    /// Mean of the pauses between, which are exponential.
+    pub pause: Duration,
+    /// How many sessions end with the power, not in order.
+    pub power_cuts: Share,
+}
+
+impl Default for Churn {
+    fn default() -> Self {
+        Self {
+            hosts: String::new(),
+            after: Duration::ZERO,
+            session: crate::law::SESSION_SCALE,
+            pause: Duration::from_secs(600),
+            power_cuts: Share::NONE,
+        }
+    }
+}
+
 /// How the hosts of a group come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Join {
@@ -267,8 +370,12 @@ pub struct Step {
     pub action: Action,
     /// The group that does it, or that it happens to; all if empty.
     pub hosts: String,
-    /// Datagrams lost, of [`Action::Loss`].
+    /// Packets lost, of [`Action::Loss`].
     pub loss: Share,
+    /// How many of the group it is about; of a cut, how many pairs; all if none.
+    pub share: Option<Share>,
+    /// Which way a cut stops packets.
+    pub blocks: Direction,
     /// How long it lasts; a fault heals then. Zero is to the end of the run.
     pub lasting: Duration,
     /// Times it is done.
@@ -285,14 +392,34 @@ pub enum Action {
     Lookup,
     /// Says goodbye and leaves for good.
     Leave,
-    /// Loses a share of all datagrams.
+    /// Loses a share of all packets between links.
     Loss,
+    /// Cuts the group off from all others.
+    Cut,
+    /// Kills the processes of hosts; they start again when it is over.
+    Crash,
+    /// Cuts their power: what is not on the platter is gone, or torn.
+    PowerCut,
+    /// Suspends them.
+    Sleep,
+}
+
+/// Which way nothing gets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// Neither.
+    #[default]
+    Both,
+    /// From the group to others.
+    Outward,
+    /// From others to the group.
+    Inward,
 }
 
 impl Action {
     /// Whether it is a fault, after which all that can heal is to heal.
     pub(crate) const fn is_fault(self) -> bool {
-        matches!(self, Self::Loss)
+        !matches!(self, Self::Lookup | Self::Leave)
     }
 }
 
@@ -309,6 +436,7 @@ impl Default for Scenario {
             network: NetworkSpec::default(),
             content: ContentSpec::default(),
             groups: Vec::new(),
+            churn: None,
             timeline: Vec::new(),
             properties: Vec::new(),
             pack: Pack::default(),
@@ -453,6 +581,9 @@ impl Scenario {
                 ));
             }
         }
+        if let Some(churn) = &self.churn {
+            known("churn.hosts".into(), &churn.hosts)?;
+        }
         for (index, step) in self.timeline.iter().enumerate() {
             known(format!("timeline.{index}.hosts"), &step.hosts)?;
         }
@@ -466,7 +597,7 @@ impl Scenario {
 }
 
 table!(Scenario {
-    name, about, shows, seed, within, linger, addresses, network, content, groups, timeline,
+    name, about, shows, seed, within, linger, addresses, network, content, groups, churn, timeline,
     properties, pack,
 } |fields, scenario: &Scenario| {
     scenario.check().map_err(|(key, message)| fields.wrong_at(&key, message))
@@ -485,9 +616,18 @@ table!(Group {
     join,
     through,
     contact,
+    contacts,
     knows,
     up,
     down,
+    access,
+    buffer,
+    loss,
+    bursts,
+    reorder,
+    duplicate,
+    corrupt,
+    nat,
     lies,
     config,
 });
@@ -498,6 +638,8 @@ table!(Step {
     action,
     hosts,
     loss,
+    share,
+    blocks,
     lasting,
     times,
     every
@@ -505,15 +647,34 @@ table!(Step {
 table!(NetworkSpec {
     min_delay,
     max_delay,
+    delay,
     jitter,
-    loss
+    loss,
 });
+table!(Churn {
+    hosts,
+    after,
+    session,
+    pause,
+    power_cuts
+});
+names!(DelayLaw { "even" = Even, "internet2005" = Internet2005, "internet2025" = Internet2025 });
+names!(AccessLaw { "own" = Own, "2025" = Access2025, "dsl2008" = Dsl2008 });
+names!(NatLaw {
+    "none" = None, "endpoint-independent" = EndpointIndependent,
+    "address-restricted" = AddressRestricted, "port-restricted" = PortRestricted,
+    "symmetric" = Symmetric, "carrier-grade" = CarrierGrade, "mix" = Mix,
+});
+names!(Direction { "both" = Both, "outward" = Outward, "inward" = Inward });
 names!(Addresses { "own" = Own, "shared" = Shared });
 names!(Role { "node" = Node, "seed" = Seed, "leech" = Leech });
 names!(SourceKind { "magnet" = Magnet, "torrent" = Torrent });
 names!(Arrivals { "even" = Even, "poisson" = Poisson });
 names!(Contact { "spread" = Spread, "first" = First, "earlier" = Earlier });
-names!(Action { "lookup" = Lookup, "leave" = Leave, "loss" = Loss });
+names!(Action {
+    "lookup" = Lookup, "leave" = Leave, "loss" = Loss, "cut" = Cut, "crash" = Crash,
+    "power-cut" = PowerCut, "sleep" = Sleep,
+});
 
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,7 @@ fn group(g: &mut Gen, name: String, names: &[String]) -> Group {
         },
         through: g.choose(names).unwrap().clone(),
         contact: of(g, &[Contact::Spread, Contact::First, Contact::Earlier]),
+        contacts: u32::arbitrary(g),
         knows: names
             .iter()
             .filter(|_| bool::arbitrary(g))
@@ -35,6 +36,14 @@ fn group(g: &mut Gen, name: String, names: &[String]) -> Group {
             .collect(),
         up: Rate(u64::arbitrary(g)),
         down: Rate(u64::arbitrary(g)),
+        access: of(g, &[AccessLaw::Own, AccessLaw::Access2025]),
+        buffer: time(g),
+        loss: Share(u32::arbitrary(g) % 1_000_001),
+        bursts: bool::arbitrary(g),
+        reorder: Share(u32::arbitrary(g) % 1_000_001),
+        duplicate: Share(u32::arbitrary(g) % 1_000_001),
+        corrupt: Share(u32::arbitrary(g) % 1_000_001),
+        nat: of(g, &[NatLaw::None, NatLaw::Symmetric, NatLaw::Mix]),
         lies: u32::arbitrary(g),
         config: Group::default().config,
     };
@@ -58,9 +67,11 @@ impl Arbitrary for Scenario {
         let step = |g: &mut Gen| Step {
             at: time(g),
             when_done: Share(u32::arbitrary(g) % 1_000_001),
-            action: of(g, &[Action::Lookup, Action::Leave, Action::Loss]),
+            action: of(g, &[Action::Lookup, Action::Leave, Action::PowerCut]),
             hosts: g.choose(&names).unwrap().clone(),
             loss: Share(u32::arbitrary(g) % 1_000_001),
+            share: Option::<u32>::arbitrary(g).map(|ppm| Share(ppm % 1_000_001)),
+            blocks: of(g, &[Direction::Both, Direction::Inward]),
             lasting: time(g),
             times: u32::arbitrary(g),
             every: time(g),
@@ -88,6 +99,7 @@ impl Arbitrary for Scenario {
             network: NetworkSpec {
                 min_delay: least,
                 max_delay: least + time(g),
+                delay: of(g, &[DelayLaw::Even, DelayLaw::Internet2025]),
                 jitter: time(g),
                 loss: Share(u32::arbitrary(g) % 1_000_001),
             },
@@ -96,6 +108,10 @@ impl Arbitrary for Scenario {
                 piece: Size(1 << (14 + u32::arbitrary(g) % 14)),
                 private: bool::arbitrary(g),
             },
+            churn: bool::arbitrary(g).then(|| Churn {
+                session: time(g),
+                ..Churn::default()
+            }),
             timeline: (0..usize::arbitrary(g) % 3).map(|_| step(g)).collect(),
             properties: (0..usize::arbitrary(g) % 3).map(|_| rule(g)).collect(),
             groups,

@@ -259,12 +259,26 @@ impl Shard {
         host: u32,
         key: Key,
     ) -> Result<(), SimError> {
+        let Some(end) = self.host(host).ends.at(key) else {
+            return Ok(());
+        };
+        let is_cut_off = self.way(world, host, end).is_none();
         let Some(end) = self.ends_mut(host, key) else {
             return Ok(());
         };
         let Some(parts) = end.fluid.chunk.take() else {
             return Ok(());
         };
+        if is_cut_off && !end.dead {
+            // Nothing gets through: it waits with what follows it, and is sent again.
+            let bytes: usize = parts.iter().map(Bytes::len).sum();
+            end.fluid.under_way = end.fluid.under_way.saturating_sub(bytes);
+            for part in parts.into_iter().rev() {
+                end.to_send.push_front(part);
+            }
+            self.pump(world, host, key);
+            return Ok(());
+        }
         let conn = end.conn;
         let bytes = parts.iter().map(Bytes::len).sum::<usize>() as u32;
         self.host_mut(host).up.bytes += u64::from(bytes);
