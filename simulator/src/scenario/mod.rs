@@ -82,6 +82,11 @@ pub enum Addresses {
     Own,
     /// All have the same and a port of their own each, as on one machine.
     Shared,
+    /// Each has one of its own, of IPv6.
+    V6,
+    /// Each has one of the open Internet, in a network of its own: with `config.lab = false`, every
+    /// limit that is there for strangers applies.
+    Public,
 }
 
 /// The network between hosts.
@@ -666,7 +671,7 @@ names!(NatLaw {
     "symmetric" = Symmetric, "carrier-grade" = CarrierGrade, "mix" = Mix,
 });
 names!(Direction { "both" = Both, "outward" = Outward, "inward" = Inward });
-names!(Addresses { "own" = Own, "shared" = Shared });
+names!(Addresses { "own" = Own, "shared" = Shared, "v6" = V6, "public" = Public });
 names!(Role { "node" = Node, "seed" = Seed, "leech" = Leech });
 names!(SourceKind { "magnet" = Magnet, "torrent" = Torrent });
 names!(Arrivals { "even" = Even, "poisson" = Poisson });

@@ -157,6 +157,54 @@ fn every_built_in_is_right_and_reads_back_equal() {
     }
 }
 
+/// Hosts of every kind of address find each other, those of the open Internet without the
+/// allowances of a lab.
+#[test]
+fn the_demo_holds_with_every_kind_of_address() {
+    for addresses in [Addresses::V6, Addresses::Public] {
+        let mut scenario = find("demo").unwrap();
+        scenario.addresses = addresses;
+        for group in &mut scenario.groups {
+            group.config.lab = addresses != Addresses::Public;
+        }
+        let report = scenario.run(3);
+        assert_eq!(report.failures, [], "{addresses:?}");
+        assert!(report.results.found_by("dht") > 0);
+        let addrs: std::collections::BTreeSet<_> = scenario.addrs().into_iter().collect();
+        assert_eq!(addrs.len(), 36);
+    }
+    // There the rule about answers to strangers is about everybody.
+    let mut scenario = find("demo").unwrap();
+    scenario.addresses = Addresses::Public;
+    scenario.pack.max_amplification = Some(1);
+    for group in &mut scenario.groups {
+        group.config.lab = false;
+    }
+    let failures = scenario.run(3).failures;
+    assert!(!failures.is_empty());
+    assert!(
+        failures
+            .iter()
+            .all(|failure| failure.property == "amplification"),
+        "{failures:?}"
+    );
+}
+
+/// The example in the manual is a scenario, and all that rules can be about is named.
+#[test]
+fn the_manuals_scenario_is_one() {
+    let manual = include_str!("../../../docs/simulator.md");
+    let (_, rest) = manual.split_once("```toml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let scenario = Scenario::parse(example).unwrap();
+    assert_eq!(scenario.groups.len(), 3);
+    assert_eq!(scenario.timeline.len(), 2);
+    // Every figure and property that the manual names is there, and none is left out.
+    for what in What::NAMES {
+        assert!(manual.contains(&format!("`{what}`")), "{what}");
+    }
+}
+
 fn said(text: &str) -> String {
     match Scenario::parse(text) {
         Ok(scenario) => panic!("{text:?} reads as {scenario:?}"),

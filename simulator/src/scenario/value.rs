@@ -117,6 +117,9 @@ pub(crate) use table;
 macro_rules! names {
     ($type:ident { $($name:literal = $value:ident),* $(,)? }) => {
         impl $type {
+            /// The names of all, in documents.
+            pub const NAMES: &[&str] = &[$($name),*];
+
             /// Its name in documents.
             #[must_use]
             pub const fn name(self) -> &'static str {

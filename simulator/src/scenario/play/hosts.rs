@@ -1,6 +1,6 @@
 //! The hosts of a scenario as they are made: addresses, links, translators, what each begins with.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +77,14 @@ impl Scenario {
         match self.addresses {
             Addresses::Own => SocketAddr::new(
                 Ipv4Addr::new(10, top.wrapping_add(1), high, low).into(),
+                6881,
+            ),
+            Addresses::V6 => {
+                let [high, low] = [((number + 1) >> 16) as u16, (number + 1) as u16];
+                SocketAddr::new(Ipv6Addr::new(0xfd00, 0, high, low, 0, 0, 0, 1).into(), 6881)
+            }
+            Addresses::Public => SocketAddr::new(
+                Ipv4Addr::new(top.wrapping_add(11), high, low, 1).into(),
                 6881,
             ),
             Addresses::Shared => {
