@@ -205,6 +205,8 @@ pub struct Swarm {
     turnover_at: Option<Instant>,
     /// When one that waited made room for a peer that ranks higher.
     outranked_at: Option<Instant>,
+    /// A peer may not have been told all that we have: [`Peer::haves_from`].
+    haves_owed: bool,
     /// Work is left over from this input.
     unfinished: bool,
     timeout: Option<Instant>,
@@ -286,6 +288,7 @@ impl Swarm {
             housekeeping_at: None,
             turnover_at: None,
             outranked_at: None,
+            haves_owed: false,
             unfinished: false,
             timeout: None,
             blocks: Vec::new(),

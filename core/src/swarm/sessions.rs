@@ -164,6 +164,7 @@ impl Swarm {
         if peer.announced {
             let hidden = have.is_empty() || peer.told.is_some();
             peer.haves_from = (!hidden).then_some(0);
+            self.haves_owed |= !hidden;
         } else {
             peer.announced = true;
             let hidden = have.is_empty() || peer.told.is_some();
@@ -270,7 +271,10 @@ impl Swarm {
 
     /// Tells peers that came before we knew what we have, in slices.
     pub(super) fn send_haves(&mut self, events: &mut Vec<Event>) {
-        let Some(content) = &self.content else { return };
+        let Some(content) = self.content.as_ref().filter(|_| self.haves_owed) else {
+            return;
+        };
+        self.haves_owed = false;
         let have = content.picker.have();
         for (conn, peer) in &mut self.peers {
             let mut left = self.config.swarm.haves_per_input;
@@ -280,7 +284,7 @@ impl Swarm {
                     break;
                 };
                 if left == 0 {
-                    self.unfinished = true;
+                    (self.haves_owed, self.unfinished) = (true, true);
                     break;
                 }
                 left -= 1;

@@ -370,6 +370,7 @@ impl Swarm {
         }
         for peer in self.peers.values_mut().filter(|peer| peer.announced) {
             peer.haves_from = Some(0);
+            self.haves_owed = true;
             peer.told = None;
         }
         self.tell_upload_only(events);

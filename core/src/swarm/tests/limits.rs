@@ -498,6 +498,7 @@ fn haves_for_a_peer_that_came_early_are_sent_in_slices() {
     let peer = swarm.peers.get_mut(&conn(1)).unwrap();
     peer.pieces = super::super::peer::Pieces::Some(crate::swarm::bitfield::Bitfield::new(10));
     peer.haves_from = Some(0);
+    swarm.haves_owed = true;
     let now = Instant::from_micros(2);
     let mut slices = Vec::new();
     while swarm.peers[&conn(1)].haves_from.is_some() {
