@@ -13,6 +13,7 @@
 //! assert_eq!(report.root, scenario::find("magnet").unwrap().run(7).root);
 //! ```
 
+pub mod bench;
 pub mod campaign;
 mod check;
 pub mod law;

@@ -67,6 +67,10 @@ pub enum Input<'a> {
     SendFailed(SocketAddr),
     /// A node heard of by other means (PORT, `nodes` key, embedder): pinged, enters if it answers.
     AddNode(SocketAddr),
+    /// Nodes that are known to be there without asking, as if each had answered just now, and a
+    /// place among them that is known to be ours: for whoever begins with a network that has been
+    /// there before, as a simulation does. It must be right: nothing of it is checked.
+    Trusted(&'a [(Id20, SocketAddr)]),
     /// Look our own id up through these contacts, which never enter the table as routers.
     Bootstrap(&'a [SocketAddr]),
     /// Somebody who is no node says where we are: a vote on our address (BEP 24).

@@ -232,6 +232,7 @@ impl Dht {
             Input::ExternalIp { voter, claim } => {
                 self.on_vote(SocketAddr::new(voter, 0), SocketAddr::new(claim, 0));
             }
+            Input::Trusted(nodes) => self.handle_trusted(nodes, cx),
             Input::Bootstrap(contacts) => self.handle_bootstrap(contacts),
             Input::Load(data) => self.handle_load(data, cx),
             Input::Start(id, lookup) => {

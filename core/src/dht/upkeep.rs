@@ -72,6 +72,23 @@ impl Dht {
         self.bootstrap_soon(Duration::ZERO);
     }
 
+    pub(super) fn handle_trusted(&mut self, nodes: &[(NodeId, SocketAddr)], cx: &mut Context<'_>) {
+        let now = self.seconds();
+        for (id, addr) in nodes {
+            match addr {
+                SocketAddr::V4(_) => self.table_v4.heard(*id, *addr, Duration::ZERO, now),
+                SocketAddr::V6(_) => self.table_v6.heard(*id, *addr, Duration::ZERO, now),
+            };
+        }
+        self.bootstrapped = true;
+        self.bootstrap.quiet = self.config.dht.quiet_rounds;
+        // Not all at the same time.
+        let every = self.config.dht.own_lookup_interval.as_micros() as u64;
+        let pause = self.choice.below(every);
+        self.arm(Single::Bootstrap, self.now + Duration::from_micros(pause));
+        self.tell_status(true, cx);
+    }
+
     pub(super) fn handle_bootstrap(&mut self, contacts: &[SocketAddr]) {
         for contact in contacts {
             let contact = SocketAddr::new(contact.ip(), contact.port());

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use trackerless_sim::scenario::{self, Scenario};
-use trackerless_sim::{replay, trace};
+use trackerless_sim::{bench, replay, trace};
 
 /// Whole swarms of production engines in one process, from one seed.
 #[derive(Parser)]
@@ -26,6 +26,11 @@ enum Command {
     Run(run::RunArgs),
     /// Runs scenarios over many seeds; says which failed and how to repeat them.
     Campaign(campaign::CampaignArgs),
+    /// Measures the simulator on this machine.
+    Bench {
+        #[command(subcommand)]
+        what: bench::What,
+    },
     /// Feeds a recording to the same engine and prints the hash of its outputs.
     Replay {
         /// A file written with `--record`.
@@ -100,6 +105,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, out),
         Command::Campaign(args) => campaign::campaign(&args, out),
         Command::Replay { file } => replay_file(&file, out),
+        Command::Bench { what } => bench::run(&what, out),
         Command::Merge(args) => campaign::merge(&args, out),
         Command::Diff { ours, theirs } => diff(&ours, &theirs, out),
         Command::Show { scenario } => show(&scenario, out),

@@ -90,7 +90,7 @@ impl Shard {
     }
 
     /// Sends what may be sent.
-    pub(crate) fn pump(&mut self, world: &World, host: u32, key: Key) {
+    pub(crate) fn pump_fluid(&mut self, world: &World, host: u32, key: Key) {
         let now = self.now;
         loop {
             let Some(end) = self.host(host).ends.at(key) else {
@@ -276,7 +276,7 @@ impl Shard {
             for part in parts.into_iter().rev() {
                 end.to_send.push_front(part);
             }
-            self.pump(world, host, key);
+            self.pump_fluid(world, host, key);
             return Ok(());
         }
         let conn = end.conn;
@@ -284,7 +284,7 @@ impl Shard {
         self.host_mut(host).up.bytes += u64::from(bytes);
         self.send_fluid(world, host, key, Message::Chunk(parts));
         self.be_patient(host, key);
-        self.pump(world, host, key);
+        self.pump_fluid(world, host, key);
         match conn {
             Some(conn) => self.feed(world, host, Input::Sent { conn, bytes }),
             None => Ok(()),
@@ -317,7 +317,7 @@ impl Shard {
     }
 
     /// The machine took bytes that had arrived.
-    pub(crate) fn took(&mut self, world: &World, host: u32, key: Key, bytes: usize) {
+    pub(crate) fn took_of_fluid(&mut self, world: &World, host: u32, key: Key, bytes: usize) {
         if let Some(end) = self.ends_mut(host, key) {
             end.fluid.owed += bytes;
             if end.fluid.owed > 0 {
@@ -355,7 +355,7 @@ impl Shard {
         let waits = end.fluid.under_way > 0 || end.fluid.owed > 0 || end.fin_sent;
         end.wake_at = if waits { now + PATIENCE } else { 0 };
         self.arm_end(host, key);
-        self.pump(world, host, key);
+        self.pump_fluid(world, host, key);
     }
 
     /// Nobody answered for as long as the end had patience.
@@ -391,13 +391,19 @@ impl Shard {
         if asks {
             self.say(world, host, key, Message::Probe);
         }
-        self.pump(world, host, key);
+        self.pump_fluid(world, host, key);
         Ok(())
     }
 
     /// Disturbs a chunk, if that is to be; gives what all is late by that its end sends from now
     /// on.
-    fn disturb(&mut self, world: &World, host: u32, number: u64, parts: &mut [Bytes]) -> u64 {
+    pub(crate) fn disturb(
+        &mut self,
+        world: &World,
+        host: u32,
+        number: u64,
+        parts: &mut [Bytes],
+    ) -> u64 {
         let mut late = 0;
         for fault in world.faults_of(host, number) {
             match fault {

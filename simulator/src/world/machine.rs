@@ -3,11 +3,13 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use trackerless_core::config::ConfigError;
 use trackerless_core::dht::{self, AnnouncePort, Dht, Lookup, LookupId};
 use trackerless_core::event::{Done, Event};
+use trackerless_core::id::NodeId;
 use trackerless_core::io::{Command, Tag};
 use trackerless_core::{Config, Engine, Input, Instant, Outbox};
 
@@ -66,6 +68,14 @@ impl DhtNode {
     #[must_use]
     pub fn dht(&self) -> &Dht {
         &self.dht
+    }
+
+    /// Gives it a routing table.
+    pub(crate) fn know(&mut self, now: Instant, nodes: &[(NodeId, SocketAddr)]) {
+        let mut out = Outbox::new();
+        let input = dht::Input::Trusted(nodes);
+        self.dht.handle(now, input, &mut out, &mut self.events);
+        self.events.clear();
     }
 
     fn command(&mut self, tag: Tag, command: Command, now: Instant, out: &mut Outbox) {

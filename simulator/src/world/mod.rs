@@ -13,9 +13,12 @@ mod nat;
 mod network;
 mod partition;
 mod queue;
+mod segments;
 mod shard;
 mod sim;
 mod streams;
+mod tcp;
+mod warm;
 
 pub use clock::Skew;
 pub use disk::{Content, Crash, DiskSpec};
@@ -28,3 +31,5 @@ pub use network::{Network, Quantiles};
 pub use partition::{Blocks, Partition};
 pub use sim::{Fault, PartitionId, START, Sim, SimError, What};
 pub use streams::TcpModel;
+
+pub(crate) use queue::{Entry, Order, Wheel};

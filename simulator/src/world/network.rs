@@ -131,7 +131,6 @@ impl Network {
     }
 
     /// The shortest delay of any pair, microseconds.
-    #[cfg(test)]
     pub(crate) fn least_delay(&self) -> u64 {
         match &self.delays {
             Some(delays) => delays.least(),

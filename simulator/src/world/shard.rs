@@ -98,6 +98,10 @@ pub(crate) enum Happening {
         conn: ConnId,
         reason: IoReason,
     },
+    Sent {
+        conn: ConnId,
+        bytes: u32,
+    },
     Job {
         life: u32,
         job: JobId,
@@ -122,7 +126,18 @@ pub(crate) struct Packet {
     pub(crate) bytes: u32,
     /// The host that sent it.
     pub(crate) source: u32,
+    /// What a fault delays it by, microseconds.
+    pub(crate) late: u32,
     pub(crate) payload: Payload,
+}
+
+impl Packet {
+    fn is_segment(&self) -> bool {
+        let Payload::Stream { message, .. } = &self.payload else {
+            return false;
+        };
+        matches!(message, Message::Segment(_))
+    }
 }
 
 pub(crate) enum Payload {
@@ -233,17 +248,15 @@ impl Shard {
 
     /// Does everything that is due before `until`.
     pub(crate) fn run(&mut self, world: &World, until: u64) -> Result<(), SimError> {
-        while self.queue.next_at().is_some_and(|at| at < until) {
-            self.step(world)?;
+        while let Some(entry) = self.queue.pop_before(until) {
+            self.step(world, entry)?;
         }
         Ok(())
     }
 
-    /// Does the next thing.
-    fn step(&mut self, world: &World) -> Result<(), SimError> {
-        let Some(Entry { order, what }) = self.queue.pop() else {
-            return Ok(());
-        };
+    /// Does one thing.
+    fn step(&mut self, world: &World, entry: Entry) -> Result<(), SimError> {
+        let Entry { order, what } = entry;
         self.now = self.now.max(order.at);
         self.events += 1;
         if what == TIMER {
@@ -315,6 +328,13 @@ impl Shard {
             Happening::WakeEnd { end } => self.on_wake_end(world, host, end),
             Happening::Closed { conn, reason } => {
                 self.feed(world, host, Input::Closed { conn, reason })
+            }
+            Happening::Sent { conn, bytes } => {
+                if self.host(host).conns.contains_key(&conn) {
+                    self.feed(world, host, Input::Sent { conn, bytes })
+                } else {
+                    Ok(())
+                }
             }
             Happening::Job { life, job, result } => {
                 if self.host(host).life != life {
@@ -532,6 +552,7 @@ impl Shard {
             to,
             bytes: bytes as u32,
             source: host,
+            late: 0,
             payload: Payload::Datagram(payload),
         };
         self.send_packet(world, host, peer, packet, number, true);
@@ -581,8 +602,11 @@ impl Shard {
         if world.network.loses(world.seed, host, peer, number) {
             return self.lose(packet);
         }
-        let jitter = world.network.jitter(world.seed, host, peer, number);
-        let mut at = left + world.delay(host, peer) + jitter;
+        let mut at = left + world.delay(host, peer) + u64::from(packet.late);
+        // Segments of a stream stay in order, which jitter of each by itself would not leave them in.
+        if !packet.is_segment() {
+            at += world.network.jitter(world.seed, host, peer, number);
+        }
         if let Some(bit) = flipped
             && !corrupt(&mut packet, bit)
         {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trackerless_core::config::ConfigError;
-use trackerless_core::id::Id20;
+use trackerless_core::id::{Id20, NodeId};
 use trackerless_core::io::{AddTorrent, Command, IoReason, SocketId, Source, StateKind, Tag};
 use trackerless_core::metainfo::Info;
 use trackerless_core::resume::Resume;
@@ -20,17 +20,20 @@ use super::disk::{At, Crash, DiskSpec, Library};
 use super::draw::Root;
 use super::host::{Host, HostId, HostSpec, Seen, State};
 use super::link::{Direction, Link};
-use super::machine::Machine;
+use super::machine::{DhtNode, Machine};
 use super::nat::{Nat, Translator};
 use super::network::{Network, Place};
 use super::partition::Partition;
 use super::shard::{Happening, Shard, World};
+use super::streams::TcpModel;
 use crate::watch::Watch;
 
 /// When a run begins, virtual time.
 pub const START: Instant = Instant::from_micros(1_000_000);
 /// Virtual time between two questions whether a run is over, microseconds.
 const ASK_EVERY: u64 = 10_000;
+/// Most threads, as a power of two.
+const MOST_THREADS_LOG: u32 = 6;
 
 /// Why a run had to stop.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,6 +108,20 @@ impl Sim {
     /// An empty network. Everything that is drawn comes from `seed`.
     #[must_use]
     pub fn new(seed: u64, network: Network) -> Self {
+        Self::with_threads(seed, network, 1)
+    }
+
+    /// The same on up to so many threads, with the same root. Threads go on side by side for as
+    /// long as the shortest delay between two hosts, so a network of microseconds gains nothing;
+    /// nor does one whose streams are fluids, which runs on one thread.
+    #[must_use]
+    pub fn with_threads(seed: u64, network: Network, threads: u32) -> Self {
+        let side_by_side = network.tcp != TcpModel::Fluid && network.least_delay() > 0;
+        let shift = if side_by_side {
+            threads.max(1).ilog2().min(MOST_THREADS_LOG)
+        } else {
+            0
+        };
         let world = World {
             seed,
             network,
@@ -114,10 +131,10 @@ impl Sim {
             names: BTreeMap::new(),
             library: Library::default(),
             faults: Vec::new(),
-            shift: 0,
+            shift,
         };
         Self {
-            shards: vec![Shard::new(0, 0)],
+            shards: (0..1 << shift).map(|at| Shard::new(at, shift)).collect(),
             world,
             hosts: 0,
             now: START.as_micros(),
@@ -242,7 +259,8 @@ impl Sim {
         shard.schedule(at, host.0, host.0, command);
     }
 
-    /// Has somebody look on from now on.
+    /// Has somebody look on from now on. On several threads hosts take turns then, each for as long
+    /// as the shortest delay.
     pub fn watch(&mut self, watcher: Box<dyn Watch>) {
         self.shards[0].watchers.push(watcher);
     }
@@ -455,6 +473,24 @@ impl Sim {
         shard.sockets_up(world, host.0)
     }
 
+    /// Gives a DHT node a routing table, which counts in its hash.
+    pub(super) fn know(&mut self, host: HostId, nodes: &[(NodeId, SocketAddr)]) {
+        let now = self.now;
+        let (shard, _) = self.shard_mut(host.0);
+        shard.now = shard.now.max(now);
+        let entry = shard.host_mut(host.0);
+        let own = entry.clock.read(now);
+        let machine = entry.machine.as_deref_mut();
+        let machine = machine.map(|machine| machine as &mut dyn Any);
+        if let Some(node) = machine.and_then(|machine| machine.downcast_mut::<DhtNode>()) {
+            node.know(own, nodes);
+            for (id, _) in nodes {
+                entry.miss(now, &id.0);
+            }
+            shard.arm(host.0);
+        }
+    }
+
     fn tell(&mut self, host: HostId, input: Input<'_>) -> Result<(), SimError> {
         let now = self.now;
         let (shard, world) = self.shard_mut(host.0);
@@ -493,13 +529,73 @@ impl Sim {
         self.shards.iter_mut().filter_map(Shard::next_at).min()
     }
 
-    /// Does all that is due before `until`.
+    /// Does all that is due before `until`: hosts of different shards side by side, for as long
+    /// as nothing that one of them does can reach another.
     fn run_to(&mut self, until: u64) -> Result<(), SimError> {
-        for shard in &mut self.shards {
-            shard.run(&self.world, until)?;
-            self.now = self.now.max(shard.now);
+        let done = if let [shard] = self.shards.as_mut_slice() {
+            shard.run(&self.world, until)
+        } else {
+            self.run_side_by_side(until)
+        };
+        let latest = self.shards.iter().map(|shard| shard.now).max();
+        self.now = self.now.max(latest.unwrap_or(0));
+        done
+    }
+
+    fn run_side_by_side(&mut self, until: u64) -> Result<(), SimError> {
+        let ahead = self.world.network.least_delay();
+        while let Some(next) = self.next_at().filter(|at| *at < until) {
+            let stop = until.min(next + ahead);
+            if !self.shards[0].watchers.is_empty() {
+                self.run_in_turn(stop)?;
+                self.exchange();
+                continue;
+            }
+            let world = &self.world;
+            let results: Vec<Result<(), SimError>> = std::thread::scope(|scope| {
+                let run = |shard: &'_ mut Shard| shard.run(world, stop);
+                let (first, others) = self.shards.split_at_mut(1);
+                let others: Vec<_> = others
+                    .iter_mut()
+                    .map(|shard| scope.spawn(move || run(shard)))
+                    .collect();
+                let first = first.iter_mut().map(run).collect::<Vec<_>>();
+                let others = others.into_iter().map(|thread| match thread.join() {
+                    Ok(result) => result,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                });
+                first.into_iter().chain(others).collect()
+            });
+            self.exchange();
+            results.into_iter().collect::<Result<(), _>>()?;
         }
         Ok(())
+    }
+
+    /// Shards one after another, so that whoever looks on sees all hosts.
+    fn run_in_turn(&mut self, until: u64) -> Result<(), SimError> {
+        let mut watchers = self.unwatch();
+        let mut done = Ok(());
+        for shard in &mut self.shards {
+            shard.watchers = watchers;
+            done = done.and(shard.run(&self.world, until));
+            watchers = std::mem::take(&mut shard.watchers);
+        }
+        self.shards[0].watchers = watchers;
+        done
+    }
+
+    /// Brings what hosts did to hosts of other shards there.
+    fn exchange(&mut self) {
+        for from in 0..self.shards.len() {
+            let outgoing = self.shards[from].outgoing.iter_mut();
+            let outgoing: Vec<_> = outgoing.map(std::mem::take).collect();
+            for (to, happenings) in outgoing.into_iter().enumerate() {
+                for (order, happening) in happenings {
+                    self.shards[to].take_in(order, happening);
+                }
+            }
+        }
     }
 
     fn advance(&mut self, at: u64) {

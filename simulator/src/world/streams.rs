@@ -17,6 +17,7 @@ use super::flows::Fluidly;
 use super::host::State;
 use super::shard::{Happening, Packet, Payload, Shard, World};
 use super::sim::SimError;
+use super::tcp::{Segment, Tcp};
 
 /// How streams travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,6 +25,9 @@ pub enum TcpModel {
     /// As fluids that share links fairly: cheap, for large swarms. Runs on one thread.
     #[default]
     Fluid,
+    /// Segment by segment, with slow start, losses and retransmissions, through the same queues as
+    /// datagrams.
+    Segments,
 }
 
 /// Bytes a stream may have under way before its receiver has taken them.
@@ -79,6 +83,8 @@ pub(crate) struct End {
     pub(crate) armed: u64,
     pub(crate) attempts: u8,
     pub(crate) fluid: Fluidly,
+    /// Where streams travel as segments.
+    pub(crate) tcp: Option<Box<Tcp>>,
 }
 
 impl End {
@@ -104,6 +110,7 @@ impl End {
             armed: 0,
             attempts: 0,
             fluid: Fluidly::default(),
+            tcp: None,
         }
     }
 }
@@ -130,6 +137,8 @@ pub(crate) enum Message {
     Fin,
     /// And has been taken: the stream is no more.
     FinTaken,
+    /// One segment.
+    Segment(Box<Segment>),
 }
 
 impl Shard {
@@ -209,6 +218,7 @@ impl Shard {
             to,
             payload,
             source: host,
+            late: 0,
             bytes: EMPTY as u32,
         };
         let number = self.host_mut(host).segments;
@@ -277,7 +287,26 @@ impl Shard {
             self.dial(world, host, key);
             return Ok(());
         }
-        self.on_patience_over(world, host, key)
+        match world.network.tcp {
+            TcpModel::Fluid => self.on_patience_over(world, host, key),
+            TcpModel::Segments => self.on_timer_of_segments(world, host, key),
+        }
+    }
+
+    /// Sends what may be sent.
+    fn pump(&mut self, world: &World, host: u32, key: Key) {
+        match world.network.tcp {
+            TcpModel::Fluid => self.pump_fluid(world, host, key),
+            TcpModel::Segments => self.pump_segments(world, host, key),
+        }
+    }
+
+    /// The machine took bytes that had arrived.
+    fn took(&mut self, world: &World, host: u32, key: Key, bytes: usize) {
+        match world.network.tcp {
+            TcpModel::Fluid => self.took_of_fluid(world, host, key, bytes),
+            TcpModel::Segments => self.has_read(world, host, key),
+        }
     }
 
     /// Somebody asks for a stream.
@@ -480,7 +509,29 @@ impl Shard {
             }
             return Ok(());
         };
+        // Bytes from somebody whose answer was lost: they are as good as that.
+        if end.stage == Stage::Dialing
+            && matches!(
+                message,
+                Message::Chunk(_) | Message::Segment(_) | Message::Fin
+            )
+        {
+            end.stage = Stage::Open;
+            end.peer_end = Some(sender);
+            end.wake_at = 0;
+            end.attempts = 0;
+            if let Some(conn) = end.conn {
+                self.feed(world, host, Input::Connected { conn })?;
+            }
+        }
+        let Some(end) = self.host_mut(host).ends.at_mut(key) else {
+            return Ok(());
+        };
         match message {
+            Message::Segment(segment) => {
+                self.on_segment(world, host, key, *segment);
+                Ok(())
+            }
             Message::SynAck { from } => {
                 if end.stage != Stage::Dialing {
                     return Ok(());
@@ -551,7 +602,9 @@ impl Shard {
             let bytes = arrived.iter().map(Bytes::len).sum();
             self.took(world, host, key, bytes);
             if fin {
-                self.say_fin_taken(world, host, key);
+                if world.network.tcp == TcpModel::Fluid {
+                    self.say_fin_taken(world, host, key);
+                }
                 self.forget_end(host, key);
             }
             return Ok(());
@@ -560,7 +613,9 @@ impl Shard {
             if !end.fin_arrived {
                 return Ok(());
             }
-            self.say_fin_taken(world, host, key);
+            if world.network.tcp == TcpModel::Fluid {
+                self.say_fin_taken(world, host, key);
+            }
             return self.close_end(host, key, Some(IoReason::Eof));
         };
         let most = end.credit.min(READ);

@@ -379,3 +379,19 @@ fn to_octet(addr: SocketAddr) -> u8 {
         IpAddr::V6(_) => 0,
     }
 }
+
+#[test]
+fn nodes_known_beforehand_are_good_without_a_question() {
+    let config = Config {
+        lab: true,
+        ..Config::default()
+    };
+    let mut node = Alone::new(config);
+    let nodes: Vec<(Id20, SocketAddr)> = (1..=20)
+        .map(|n| (target(n), SocketAddr::from(([10, 0, 0, n], 6881))))
+        .collect();
+    assert!(node.input(Input::Trusted(&nodes)).is_empty());
+    assert_eq!(node.dht.good_nodes(false), 20);
+    assert!(node.dht.is_bootstrapped());
+    assert!(nodes.iter().all(|(id, addr)| node.dht.is_good(id, *addr)));
+}
