@@ -146,6 +146,9 @@ impl StateDir {
     /// What was saved of a torrent whose content is to be in `folder`, without the pieces that
     /// may have been changed since: those are found by hashing. Its metadata, if that was saved,
     /// comes parsed instead of in [`Resume::info`].
+    ///
+    /// Pieces that are not vouched for are taken out of what is saved, too: once we write to a file
+    /// that others changed, nothing would tell their change from our writing.
     #[must_use]
     pub fn load_resume(
         &self,
@@ -155,13 +158,28 @@ impl StateDir {
         let saved = self.load(StateKind::Resume(info_hash))?;
         let (stamp, data) = Stamp::unwrap(&saved)?;
         let mut resume = Resume::decode(data).ok()?;
-        let info = resume.info.take().and_then(|raw| Info::parse(raw).ok());
-        match (stamp, &info) {
+        let info = resume.info.clone();
+        let info = info.and_then(|raw| Info::parse(raw).ok());
+        let had = resume.have.clone();
+        match (&stamp, &info) {
             (Some(stamp), Some(info)) => {
                 stamp.keep_vouched(info, folder, &self.journal(info_hash), &mut resume.have);
             }
             _ => resume.have.fill(0),
         }
+        if resume.have != had {
+            let mut data = Vec::new();
+            resume.encode(&mut data);
+            let kind = StateKind::Resume(info_hash);
+            let saved = self.save(kind, &Stamp::wrap(stamp.as_ref(), &data));
+            // On a full device there is room for nothing at all still.
+            if saved.is_err()
+                && let Some(path) = self.path(kind)
+            {
+                let _ = fs::remove_file(path);
+            }
+        }
+        resume.info = None;
         Some((resume, info.map(Arc::new)))
     }
 

@@ -486,11 +486,14 @@ fn after_a_kill_only_what_was_written_since_the_save_is_hashed() {
     let content = content(8 * PIECE as usize);
     let info = torrent(&[("f", content.len() as u64)], &content);
     let hash = info.hashes.short();
-    let mut bench = Bench::new(StorageConfig {
-        output: Some(folder.path().to_owned()),
-        state: Some(state.clone()),
-        ..StorageConfig::default()
-    });
+    let again = || {
+        Bench::new(StorageConfig {
+            output: Some(folder.path().to_owned()),
+            state: Some(state.clone()),
+            ..StorageConfig::default()
+        })
+    };
+    let mut bench = again();
     bench.open(&info);
     for piece in [0, 5] {
         bench.write_piece(&content, piece);
@@ -519,6 +522,14 @@ fn after_a_kill_only_what_was_written_since_the_save_is_hashed() {
     let present = Bench::at(folder.path()).open(&info);
     assert_ne!(present[0] & 0b0010_0000, 0);
     fs::write(folder.path().join("t/f"), b"edited").unwrap();
+    assert_eq!(trusted(), [0]);
+
+    // Nor is it trusted again because we write to the same file from now on.
+    let mut bench = again();
+    bench.open(&info);
+    bench.write_piece(&content, 7);
+    bench.commit(7);
+    std::mem::forget(bench);
     assert_eq!(trusted(), [0]);
 }
 
