@@ -147,8 +147,7 @@ fn read_trackers(dict: Dict<'_, '_>, told: &mut Told) -> Vec<Vec<String>> {
         match value.as_list() {
             Some(urls) => {
                 for (place, value) in urls.iter().enumerate().take(MAX_SOURCES) {
-                    let key = format_args!("{KEY}[{index}][{place}]");
-                    tier.extend(url(value, key, told));
+                    tier.extend(url(value, format_args!("{KEY}[{index}][{place}]"), told));
                 }
             }
             // Some programs write URLs where tiers belong.
